@@ -12,7 +12,7 @@ from setuptools.errors import CompileError
 KERNELS = "skpar/_kernels"
 # No -ffast-math (kernels test for NaN), no -march=native (wheels travel), no OpenMP
 # runtime (-fopenmp-simd reads the simd pragmas only).
-FLAGS = "-O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd".split()
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd"]
 DIRECTIVES = dict(
     language_level=3,
     boundscheck=False,
@@ -58,7 +58,9 @@ setup(
             [pyx.as_posix()],
             include_dirs=[KERNELS, numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-            depends=sorted(p.as_posix() for s in ("h", "pxd") for p in Path(KERNELS).glob(f"*.{s}")),
+            depends=sorted(
+                p.as_posix() for s in ("h", "pxd") for p in Path(KERNELS).glob(f"*.{s}")
+            ),
         )
         for pyx in sorted(Path(KERNELS).glob("*.pyx"))
     ],
