@@ -1,0 +1,20 @@
+"""Parallel stochastic gradient descent for linear models, compatible with scikit-learn."""
+
+from importlib.metadata import version
+
+from skpar.display import ConvergenceDisplay
+from skpar.estimators import (
+    HogwildClassifier,
+    HogwildRegressor,
+    ParallelSGDClassifier,
+    ParallelSGDRegressor,
+)
+
+__version__ = version("skpar")
+__all__ = [
+    "ConvergenceDisplay",
+    "HogwildClassifier",
+    "HogwildRegressor",
+    "ParallelSGDClassifier",
+    "ParallelSGDRegressor",
+]

@@ -1,0 +1,629 @@
+"""What the four estimators share: validation, labels, one-vs-rest, warm starts, `coef_`."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from skpar._callbacks import mean_history
+from skpar._data import Batch, check_sparse
+from skpar._kernels.margins import margins
+from skpar._problem import LOSSES, Problem
+from skpar._schemes import Fit, Weights
+from skpar._train import Options, train
+from skpar._workers import Team
+
+MAX_SEED = np.iinfo(np.int32).max
+REGRESSION_LOSSES = {
+    "squared_error",
+    "huber",
+    "epsilon_insensitive",
+    "squared_epsilon_insensitive",
+}
+
+COMMON_CONSTRAINTS = {
+    "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+    "fit_intercept": ["boolean"],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left"), None],
+    "shuffle": ["boolean"],
+    "verbose": ["verbose"],
+    "epsilon": [Interval(Real, 0, None, closed="left")],
+    "n_jobs": [Integral, None],
+    "random_state": ["random_state"],
+    "learning_rate": [StrOptions({"constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})],
+    "eta0": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, None, None, closed="neither")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "warm_start": ["boolean"],
+    "average": [Interval(Integral, 0, None, closed="neither"), "boolean"],
+}
+
+
+class BaseParallelSGD(BaseEstimator):
+    """Parameters, validation and the fit of one weight vector.
+
+    A family says by `_make_scheme(fit)` who owns the weights and by `_shared_memory` whether
+    its workers need to see each other's writes.
+    """
+
+    def _store(self, parameters):
+        """Set the arguments of `__init__` as attributes, as scikit-learn's contract asks."""
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # -- validation -----------------------------------------------------------------------
+
+    def _check_parameters(self, for_partial_fit=False):
+        self._validate_params()
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs == 0 has no meaning; use None, a positive number or -1.")
+        if self.early_stopping and for_partial_fit:
+            raise ValueError("early_stopping should be False with partial_fit")
+        if self.learning_rate == "optimal" and self.alpha == 0:
+            raise ValueError(
+                "alpha must be > 0 since learning_rate is 'optimal': the step size is "
+                "1 / (alpha (t + t0)). Choose another learning_rate for alpha=0."
+            )
+        needed = "hinge" if isinstance(self, ClassifierMixin) else "epsilon_insensitive"
+        if self.learning_rate in ("pa1", "pa2") and self.loss != needed:
+            raise ValueError(
+                f"Learning rate '{self.learning_rate}' only works with loss '{needed}'."
+            )
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
+
+    def _check_rows(self, X, y, sample_weight, reset):
+        check_sparse(X)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+            accept_large_sparse=True,
+            reset=reset,
+        )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        return X, y, sample_weight
+
+    def _check_query(self, X):
+        check_is_fitted(self)
+        check_sparse(X)
+        return validate_data(self, X, accept_sparse="csr", reset=False)
+
+    # -- one weight vector ----------------------------------------------------------------
+
+    def _problem(self):
+        return Problem(
+            loss=self.loss,
+            epsilon=self.epsilon,
+            penalty=self.penalty,
+            alpha=self.alpha,
+            l1_ratio=self.l1_ratio,
+            fit_intercept=bool(self.fit_intercept),
+            learning_rate=self.learning_rate,
+            eta0=self.eta0,
+            power_t=self.power_t,
+            average=int(self.average),
+        )
+
+    def _train_one(self, batch, start, seed, n_epochs, team, score=None):
+        """Train one weight vector; `n_epochs` None means fit's own rule."""
+        fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start)
+        options = Options(
+            max_iter=n_epochs or self.max_iter,
+            tol=None if n_epochs else self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            verbose=int(self.verbose),
+        )
+        scheme = self._make_scheme(fit)
+        width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
+        with team.working(width):
+            return train(fit, scheme, options, score)
+
+    def _training_rows(self, y, sample_weight):
+        """(training rows, validation rows), both None without early stopping."""
+        if not self.early_stopping:
+            return None, None
+        kind = StratifiedShuffleSplit if isinstance(self, ClassifierMixin) else ShuffleSplit
+        split = kind(test_size=self.validation_fraction, random_state=self.random_state)
+        train_rows, held_out = next(split.split(np.zeros((len(y), 1)), y))
+        if len(train_rows) == 0 or len(held_out) == 0:
+            raise ValueError(
+                f"Splitting {len(y)} samples into a train set and a validation set with "
+                f"validation_fraction={self.validation_fraction!r} led to an empty set "
+                f"({len(train_rows)} and {len(held_out)} samples). Please either change "
+                "validation_fraction, increase number of samples, or disable early_stopping."
+            )
+        if sample_weight is not None and not np.any(sample_weight[held_out] > 0):
+            raise ValueError(
+                "The sample weights for validation set are all zero, consider using a "
+                "different random state."
+            )
+        return np.sort(train_rows).astype(np.int64), np.sort(held_out).astype(np.int64)
+
+    def _scorer(self, batch, held_out, sample_weight, metric):
+        if held_out is None:
+            return None
+        weights = None if sample_weight is None else sample_weight[held_out]
+
+        def score(w, intercept):
+            p = margins(batch.rows, w, intercept, 0, len(held_out), held_out)
+            return metric(batch.targets[held_out], p, weights)
+
+        return score
+
+    def _starts(self, shape, dtype, coef_init, intercept_init):
+        """`Weights` for each row of a (n_models, n_features) model, checked and copied."""
+        n_models, n_features = shape
+        coef = np.zeros(shape, dtype)
+        intercept = np.zeros(n_models)
+        if coef_init is not None:
+            given = np.asarray(coef_init.toarray() if sp.issparse(coef_init) else coef_init)
+            if given.shape != shape and not (n_models == 1 and given.size == n_features):
+                raise ValueError(
+                    f"Provided coef_init does not match dataset: its shape is {given.shape}, "
+                    f"the data need {shape}."
+                )
+            coef[:] = given.reshape(shape)
+        if intercept_init is not None:
+            given = np.asarray(intercept_init)
+            if given.shape != (n_models,) and not (n_models == 1 and given.shape == ()):
+                raise ValueError(
+                    f"Provided intercept_init does not match dataset: its shape is "
+                    f"{given.shape}, the data need {(n_models,)}."
+                )
+            intercept[:] = given
+        average = bool(self.average)
+        return [
+            Weights(w, float(b), average=np.zeros_like(w) if average else None)
+            for w, b in zip(coef, intercept, strict=True)
+        ]
+
+    def _resumed(self, dtype):
+        """`Weights` where the last `fit` or `partial_fit` left them, copied."""
+        if self.average and hasattr(self, "_standard_coef"):
+            coef, intercept = self._standard_coef, self._standard_intercept
+            averages = zip(self._average_coef, self._average_intercept, strict=True)
+        else:
+            coef = self.coef_.toarray() if sp.issparse(self.coef_) else np.atleast_2d(self.coef_)
+            intercept = self.intercept_
+            zeros = np.zeros(coef.shape[1], dtype)
+            averages = [(zeros if self.average else None, 0.0)] * len(coef)
+        return [
+            Weights(
+                np.array(w, dtype=dtype),
+                float(b),
+                None if average is None else np.array(average, dtype=dtype),
+                float(average_b),
+                t=getattr(self, "t_", 1.0),
+            )
+            for w, b, (average, average_b) in zip(coef, intercept, averages, strict=True)
+        ]
+
+    def _keep(self, results, dtype):
+        """Write the fitted attributes; `results` has one entry per weight vector."""
+        self.coef_ = np.array([r.user_w for r in results], dtype=dtype)
+        self.intercept_ = np.array([r.user_intercept for r in results], dtype=dtype)
+        if self.average:
+            self._standard_coef = np.array([r.weights.w for r in results])
+            self._standard_intercept = np.array([r.weights.intercept for r in results])
+            self._average_coef = np.array([r.weights.average for r in results])
+            self._average_intercept = np.array([r.weights.average_intercept for r in results])
+        longest = max(results, key=lambda r: r.n_iter)
+        self.n_iter_ = longest.n_iter
+        self.t_ = longest.weights.t
+        self.eta0_ = longest.eta0
+        self.scheme_ = longest.scheme
+        self.n_workers_ = max(r.n_workers for r in results)
+        histories = [r.history for r in results]
+        self.history_ = histories[0] if len(histories) == 1 else mean_history(histories)
+
+    def _warn_after_fit(self):
+        if self.tol is not None and self.n_iter_ == self.max_iter:
+            warnings.warn(
+                "Maximum number of iteration reached before convergence. Consider increasing "
+                "max_iter to improve the fit.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if self.power_t < 0:
+            warnings.warn(
+                "Negative values for `power_t` are deprecated. Use values in the range "
+                "[0.0, inf) instead.",
+                FutureWarning,
+                stacklevel=3,
+            )
+
+    def _forget(self):
+        for name in ("_standard_coef", "_standard_intercept", "_average_coef"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    # -- sparse coefficients --------------------------------------------------------------
+
+    def densify(self):
+        """Convert `coef_` back to a dense array (the format needed for fitting).
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        check_is_fitted(self, msg="Estimator, %(name)s, must be fitted before densifying.")
+        if sp.issparse(self.coef_):
+            self.coef_ = self.coef_.toarray()
+        return self
+
+    def sparsify(self):
+        """Convert `coef_` to a CSR matrix, which is smaller where most entries are 0.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        check_is_fitted(self, msg="Estimator, %(name)s, must be fitted before sparsifying.")
+        self.coef_ = sp.csr_matrix(self.coef_)
+        return self
+
+
+class BaseClassifier(ClassifierMixin, BaseParallelSGD):
+    """Labels, class weights, one-vs-rest, probabilities."""
+
+    _parameter_constraints: dict = {
+        **COMMON_CONSTRAINTS,
+        "loss": [StrOptions(set(LOSSES))],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data, dense or CSR; float32 data are trained in float32.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        coef_init : array-like of shape (n_classes, n_features), default=None
+            Coefficients to start from; (1, n_features) for two classes.
+        intercept_init : array-like of shape (n_classes,), default=None
+            Intercepts to start from.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, multiplied with `class_weight`; None means 1 each.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are invalid, `y` has one class, or the weights overflow.
+        """
+        self._check_parameters()
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
+        check_classification_targets(y)
+        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                "The number of classes has to be greater than one; "
+                f"got {len(classes)} class: y has only {classes[0]!r}"
+            )
+        if self.warm_start:
+            coef_init = before[0] if coef_init is None else coef_init
+            intercept_init = before[1] if intercept_init is None else intercept_init
+        self.classes_ = classes
+        self._forget()
+        shape = (1 if len(classes) == 2 else len(classes), X.shape[1])
+        starts = self._starts(shape, X.dtype, coef_init, intercept_init)
+        self._fit_classes(X, y, sample_weight, starts, n_epochs=None)
+        self._warn_after_fit()
+        return self
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train one epoch on the given rows, from where the last call ended.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to train on.
+        y : array-like of shape (n_samples,)
+            Their labels; they need not show all classes.
+        classes : array-like of shape (n_classes,), default=None
+            All labels of all calls; required in the first.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; None means 1 each.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing in the first call or differs later, `y` has an unknown
+            label, or `class_weight` is "balanced".
+        """
+        first = not hasattr(self, "classes_")
+        self._check_parameters(for_partial_fit=True)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit. In order to use "
+                "'balanced' weights, use compute_class_weight('balanced', classes=classes, y=y) "
+                "on a large enough sample of y, and pass the result as class_weight."
+            )
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
+        self._check_classes(classes, first)
+        if first:
+            shape = (1 if len(self.classes_) == 2 else len(self.classes_), X.shape[1])
+            starts = self._starts(shape, X.dtype, None, None)
+        else:
+            starts = self._resumed(X.dtype)
+        self._fit_classes(X, y, sample_weight, starts, n_epochs=1)
+        return self
+
+    def _check_classes(self, classes, first):
+        if classes is None:
+            if first:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            return
+        classes = unique_labels(classes)
+        if first:
+            if len(classes) < 2:
+                raise ValueError(
+                    f"The number of classes has to be greater than one; got {len(classes)} class"
+                )
+            self.classes_ = classes
+        elif not np.array_equal(self.classes_, classes):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, "
+                f"was: {self.classes_!r}"
+            )
+
+    def _fit_classes(self, X, y, sample_weight, starts, n_epochs):
+        """Train one weight vector per class (one for two classes)."""
+        class_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        train_rows, held_out = self._training_rows(y, sample_weight)
+        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        rng = check_random_state(self.random_state)
+        seeds = rng.randint(MAX_SEED, size=len(starts))
+        negative = 0.0 if self.loss == "log_loss" else -1.0
+        results = []
+        for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+            positive = y == self.classes_[1 if len(starts) == 1 else k]
+            rest = class_weight[0] if len(starts) == 1 else 1.0
+            own = class_weight[1 if len(starts) == 1 else k]
+            weights = sample_weight
+            if own != 1.0 or rest != 1.0:
+                weights = np.where(positive, own, rest)
+                weights = weights if sample_weight is None else weights * sample_weight
+            targets = np.where(positive, 1.0, negative)
+            batch = Batch.of(X, targets, weights, train_rows)
+            score = self._scorer(batch, held_out, sample_weight, _accuracy)
+            results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
+        self._keep(results, X.dtype)
+
+    def decision_function(self, X):
+        """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            x.w + b for each class; for two classes of `classes_[1]` alone.
+        """
+        X = self._check_query(X)
+        scores = X @ self.coef_.T
+        scores = (scores.toarray() if sp.issparse(scores) else scores) + self.intercept_
+        return scores.ravel() if scores.shape[1] == 1 else scores
+
+    def predict(self, X):
+        """Most likely class of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,)
+            Labels from `classes_`.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return self.classes_[(scores > 0).astype(int)]
+        return self.classes_[scores.argmax(axis=1)]
+
+    def _has_probabilities(self):
+        if self.loss not in ("log_loss", "modified_huber"):
+            raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
+        return True
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X):
+        """Probability of each class, for loss="log_loss" and "modified_huber" only.
+
+        For several classes these are the one-vs-rest probabilities, normalised to sum to 1
+        (Zadrozny & Elkan 2002); for the modified Huber loss (clip(score, -1, 1) + 1) / 2
+        (Zhang 2004).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        scores = self.decision_function(X)
+        if self.loss == "log_loss":
+            positive = expit(scores)
+        else:
+            positive = (np.clip(scores, -1, 1) + 1) / 2
+        if positive.ndim == 1:
+            return np.column_stack([1 - positive, positive])
+        sums = positive.sum(axis=1, keepdims=True)
+        # Every class may have probability 0: then none is better than another.
+        positive = np.where(sums == 0, 1.0, positive)
+        return positive / positive.sum(axis=1, keepdims=True)
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X):
+        """Logarithm of `predict_proba`; -inf where a modified Huber probability is 0.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        return np.log(self.predict_proba(X))
+
+
+class BaseRegressor(RegressorMixin, BaseParallelSGD):
+    """One weight vector for real targets."""
+
+    _parameter_constraints: dict = {
+        **COMMON_CONSTRAINTS,
+        "loss": [StrOptions(REGRESSION_LOSSES)],
+    }
+
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data, dense or CSR; float32 data are trained in float32.
+        y : array-like of shape (n_samples,)
+            Targets.
+        coef_init : array-like of shape (n_features,), default=None
+            Coefficients to start from.
+        intercept_init : array-like of shape (1,), default=None
+            Intercept to start from.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; None means 1 each.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are invalid, or the weights overflow.
+        """
+        self._check_parameters()
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
+        if self.warm_start and hasattr(self, "coef_"):
+            coef_init = self.coef_ if coef_init is None else coef_init
+            intercept_init = self.intercept_ if intercept_init is None else intercept_init
+        self._forget()
+        start = self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
+        self._fit_targets(X, y, sample_weight, start, n_epochs=None)
+        self._warn_after_fit()
+        return self
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train one epoch on the given rows, from where the last call ended.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to train on.
+        y : array-like of shape (n_samples,)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; None means 1 each.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        first = getattr(self, "coef_", None) is None
+        self._check_parameters(for_partial_fit=True)
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
+        if first:
+            start = self._starts((1, X.shape[1]), X.dtype, None, None)[0]
+        else:
+            start = self._resumed(X.dtype)[0]
+        self._fit_targets(X, y, sample_weight, start, n_epochs=1)
+        return self
+
+    def _fit_targets(self, X, y, sample_weight, start, n_epochs):
+        train_rows, held_out = self._training_rows(y, sample_weight)
+        batch = Batch.of(X, y.astype(X.dtype, copy=False), sample_weight, train_rows)
+        score = self._scorer(batch, held_out, sample_weight, _r2)
+        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        result = self._train_one(batch, start, seed, n_epochs, team, score)
+        self._keep([result], X.dtype)
+        self.coef_ = self.coef_.ravel()
+
+    def predict(self, X):
+        """Predicted targets, x.w + b.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,)
+            Predicted targets.
+        """
+        X = self._check_query(X)
+        scores = X @ self.coef_.T
+        scores = scores.toarray().ravel() if sp.issparse(scores) else np.ravel(scores)
+        return scores + self.intercept_
+
+
+def _accuracy(targets, margins_, weights):
+    return accuracy_score(targets > 0, margins_ > 0, sample_weight=weights)
+
+
+def _r2(targets, predictions, weights):
+    return r2_score(targets, predictions, sample_weight=weights)

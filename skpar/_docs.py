@@ -1,0 +1,147 @@
+"""The parameter texts that the four estimators share, kept once (numpydoc format)."""
+
+from textwrap import dedent, indent
+
+LOSSES_CLASSIFIER = """
+loss : str, default='hinge'
+    The loss. 'hinge' gives a linear SVM, 'log_loss' logistic regression; 'modified_huber'
+    tolerates outliers and gives probabilities too; 'squared_hinge' is the hinge squared;
+    'perceptron' is the perceptron's. The regression losses 'squared_error', 'huber',
+    'epsilon_insensitive' and 'squared_epsilon_insensitive' may be used with labels -1, 1.
+"""
+LOSSES_REGRESSOR = """
+loss : str, default='squared_error'
+    The loss: 'squared_error', 'huber' (linear beyond `epsilon`), 'epsilon_insensitive'
+    (support vector regression: errors below `epsilon` are free) or
+    'squared_epsilon_insensitive'.
+"""
+PENALTY_AND_STOPPING = """
+penalty : {'l2', 'l1', 'elasticnet'} or None, default='l2'
+    The penalty on the coefficients.
+alpha : float, default=0.0001
+    Strength of the penalty, in [0, inf); learning_rate='optimal' uses it too.
+l1_ratio : float or None, default=0.15
+    Share of l1 in 'elasticnet', in [0, 1]; None is allowed for other penalties.
+fit_intercept : bool, default=True
+    Whether to learn an intercept.
+max_iter : int, default=1000
+    Most epochs (passes over the rows) that `fit` runs.
+tol : float or None, default=1e-3
+    `fit` stops when `n_iter_no_change` epochs in a row gain less than this: in the objective
+    at the end of the epoch, or in the validation score with `early_stopping`. None: never.
+shuffle : bool, default=True
+    Whether each epoch visits the rows in a new random order (blocks of 8 consecutive rows,
+    or single rows where neighbouring targets are visibly alike).
+verbose : int, default=0
+    With 1 or more, one line an epoch.
+epsilon : float, default=0.1
+    The threshold of 'huber', 'epsilon_insensitive' and 'squared_epsilon_insensitive', in
+    units of the target.
+"""
+N_JOBS = """
+n_jobs : int or None, default=None
+    Workers for one fit, binary and regression included, by joblib's rules: None is 1 outside
+    a `joblib.parallel_config`, -1 all cores. Small data run on fewer: see `n_workers_`.
+"""
+STEPS_CLASSIFIER = """
+random_state : int, RandomState instance or None, default=None
+    Seeds the order of rows and the validation split.
+learning_rate : str, default='optimal'
+    The step size eta of sample number t: 'optimal', 1 / (alpha (t + t0)) with Bottou's t0;
+    'constant', eta0; 'invscaling', eta0 / t**power_t; 'adaptive', eta0, divided by 5 each
+    time that the stopping rule would end the fit, down to 1e-6; 'pa1' and 'pa2', the
+    passive-aggressive steps, for loss='hinge'.
+eta0 : float, default=0.01
+    The first step size, in (0, inf); the aggressiveness of 'pa1' and 'pa2'.
+power_t : float, default=0.5
+    The exponent of 'invscaling'.
+"""
+STEPS_REGRESSOR = (
+    STEPS_CLASSIFIER.replace("default='optimal'", "default='invscaling'")
+    .replace("loss='hinge'", "loss='epsilon_insensitive'")
+    .replace("power_t : float, default=0.5", "power_t : float, default=0.25")
+)
+EARLY_STOPPING = """
+early_stopping : bool, default=False
+    Whether to hold out `validation_fraction` of the rows, stop on their score, and return the
+    best weights seen.
+validation_fraction : float, default=0.1
+    Share of the rows held out, in (0, 1).
+n_iter_no_change : int, default=5
+    Epochs without gain before `fit` stops.
+"""
+CLASS_WEIGHT = """
+class_weight : dict {label: weight}, 'balanced' or None, default=None
+    Weights of the classes; 'balanced' is n_samples / (n_classes * count).
+"""
+WARM_AND_AVERAGE = """
+warm_start : bool, default=False
+    Whether `fit` starts from the last fit's coefficients.
+average : bool or int, default=False
+    Whether `coef_` is the average over all updates; an int is the sample number from which
+    to average.
+"""
+PARALLEL = """
+scheme : {'model-averaging'}, default='model-averaging'
+    Who owns the weights: each shard trains its own for an epoch, then they are averaged.
+n_shards : int or None, default=None
+    Number of shards; None is the number of workers. Fix it for the same result everywhere.
+"""
+HOGWILD = """
+scheme : {'lock-free', 'locked'}, default='lock-free'
+    Whether workers write the shared weights without locks, or, to compare with, hold one.
+merge_every : int or 'auto', default='auto'
+    Rows between a worker's merges into the shared weights. 'auto' follows from the step size,
+    the curvature of the data and the number of workers. 1 is classic Hogwild on sparse rows:
+    each row is written straight into the shared weights.
+"""
+ATTRIBUTES_CLASSIFIER = """
+coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+    Coefficients; one row for two classes. Of the dtype of `X`.
+intercept_ : ndarray of shape (1,) or (n_classes,)
+    Intercepts.
+classes_ : ndarray of shape (n_classes,)
+    Labels, sorted.
+"""
+ATTRIBUTES_REGRESSOR = """
+coef_ : ndarray of shape (n_features,)
+    Coefficients, of the dtype of `X`.
+intercept_ : ndarray of shape (1,)
+    Intercept.
+"""
+ATTRIBUTES = """
+n_iter_ : int
+    Epochs run (the most of all classes).
+t_ : float
+    Samples seen, plus 1.
+n_features_in_ : int
+    Number of features.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of features, where `X` has string names.
+history_ : dict of ndarray of shape (n_iter_,)
+    One entry an epoch: 'epoch', 'samples' (seen so far), 'time' (seconds since the start),
+    'objective' (of the weights that the user would get), 'validation_score' (NaN without
+    `early_stopping`), 'step_size', 'rows_per_second'. Means over classes for several.
+eta0_ : float
+    The first step size in use.
+scheme_ : str
+    The scheme in use: 'sequential' where one worker was enough.
+n_workers_ : int
+    Workers in use.
+"""
+
+
+def document(*, parameters, attributes):
+    """Fill {parameters} and {attributes} of a class's docstring."""
+
+    def fill(cls):
+        if cls.__doc__ is None:  # python -OO
+            return cls
+        parts = {"{parameters}": parameters, "{attributes}": attributes}
+        text = dedent("    " + cls.__doc__.lstrip("\n"))
+        for name, texts in parts.items():
+            text = text.replace(name, "\n".join(t.strip("\n") for t in texts))
+        cls.__doc__ = indent(text, "    ").lstrip()
+        return cls
+
+    return fill

@@ -1,0 +1,84 @@
+"""What is minimised: the loss, the penalty and the schedule, in one frozen record."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skpar._kernels import losses
+from skpar._kernels.sgd import Recipe
+
+# scikit-learn's rate for the intercept on sparse rows, where it would otherwise oscillate.
+SPARSE_INTERCEPT_RATE = 0.01
+
+# loss -> (kernel class, its parameter, the largest second derivative; 1 where there is none)
+LOSSES = {
+    "hinge": (losses.Hinge, 1.0, 1.0),
+    "perceptron": (losses.Hinge, 0.0, 1.0),
+    "squared_hinge": (losses.SquaredHinge, None, 2.0),
+    "log_loss": (losses.LogLoss, None, 0.25),
+    "modified_huber": (losses.ModifiedHuber, None, 2.0),
+    "squared_error": (losses.SquaredError, None, 1.0),
+    "huber": (losses.Huber, "epsilon", 1.0),
+    "epsilon_insensitive": (losses.EpsilonInsensitive, "epsilon", 1.0),
+    "squared_epsilon_insensitive": (losses.SquaredEpsilonInsensitive, "epsilon", 2.0),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """(1/n) sum_i s_i loss(y_i, x_i.w + b) + l2/2 ||w||^2 + l1 ||w||_1, and how to step."""
+
+    loss: str
+    epsilon: float
+    penalty: str | None
+    alpha: float
+    l1_ratio: float
+    fit_intercept: bool
+    learning_rate: str
+    eta0: float
+    power_t: float
+    average: int = 0
+
+    @property
+    def l1(self):
+        """Strength of the absolute norm."""
+        share = {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
+        return self.alpha * share
+
+    @property
+    def l2(self):
+        """Strength of half the squared norm."""
+        share = {"l2": 1.0, "elasticnet": 1.0 - (self.l1_ratio or 0.0)}.get(self.penalty, 0.0)
+        return self.alpha * share
+
+    @property
+    def curvature(self):
+        """An upper bound of the loss's second derivative."""
+        return LOSSES[self.loss][2]
+
+    def loss_kernel(self):
+        """The compiled loss."""
+        kind, parameter, _ = LOSSES[self.loss]
+        if parameter is None:
+            return kind()
+        return kind(self.epsilon if parameter == "epsilon" else parameter)
+
+    def recipe(self, sparse, eta0, average=0):
+        """The compiled record of one step; `eta0` stands for the problem's own ("adaptive")."""
+        rate = SPARSE_INTERCEPT_RATE if sparse else 1.0
+        return Recipe(
+            self.loss_kernel(),
+            l1=self.l1,
+            l2=self.l2,
+            alpha=self.alpha,
+            schedule=self.learning_rate,
+            eta0=eta0,
+            power_t=self.power_t,
+            intercept_rate=rate if self.fit_intercept else 0.0,
+            average_from=average,
+        )
+
+    def penalty_value(self, w):
+        """The penalty's part of the objective at weights w."""
+        w = np.asarray(w, dtype=np.float64)
+        return 0.5 * self.l2 * (w @ w) + self.l1 * np.abs(w).sum()

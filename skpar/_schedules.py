@@ -1,0 +1,27 @@
+"""Rates as pure functions: how often replicas merge, how much of a merge counts.
+
+The step sizes themselves are `eta` of `_kernels/sgd.pyx`, a function of the sample number
+alone, so that workers need no shared clock.
+"""
+
+import numpy as np
+
+# Replicas that add their deltas behave as one while workers x rows x step x curvature stays
+# under a few units, and blow up beyond (measured up to 64 workers; see shared design 4.2).
+SAFE_PRODUCT = 3.0
+MIN_MERGE_ROWS = 8
+MAX_MERGE_ROWS = 2000
+
+
+def merge_rows(n_workers, step, curvature):
+    """Rows between two merges of a replica: clamp(3 / (K eta lambda), 8, 2000)."""
+    product = n_workers * step * curvature
+    if product <= 0:
+        return MAX_MERGE_ROWS
+    return int(np.clip(SAFE_PRODUCT / product, MIN_MERGE_ROWS, MAX_MERGE_ROWS))
+
+
+def merge_damping(n_workers, rows, step, curvature):
+    """The share of a delta to add: 1 where that is safe, down to 1/K (plain averaging)."""
+    product = n_workers * rows * step * curvature
+    return 1.0 if product <= SAFE_PRODUCT else max(1.0 / n_workers, SAFE_PRODUCT / product)

@@ -1,0 +1,296 @@
+"""Who owns the weights: one worker, each shard, or all workers together.
+
+A scheme trains one epoch when told and gives the weights when asked; it knows nothing of
+objectives, stopping or users.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skpar._kernels.margins import total_loss
+from skpar._kernels.sgd import Shared, State, run, run_shared
+from skpar._problem import SPARSE_INTERCEPT_RATE
+from skpar._schedules import merge_damping, merge_rows
+
+# A worker with less than this to do an epoch costs more to wake than it saves.
+MIN_NUMBERS_PER_WORKER = 1 << 15
+MIN_ROWS_PER_WORKER = 512
+# A merge reads and writes every column; below this share of the rows' own work it is cheap.
+MERGE_SHARE = 0.5
+# Replicas beyond this many bytes per worker give way to writes into the shared weights.
+MAX_REPLICA_BYTES = 1 << 28
+# Direct writes leave the penalty to sweeps over all columns, this much work apart.
+SWEEP_SHARE = 0.1
+INTERCEPT_ROWS = 32
+CURVATURE_ROWS = 5000
+POWER_ITERATIONS = 8
+
+
+@dataclass
+class Weights:
+    """Plain numbers: weights, intercept, their averages and the sample count."""
+
+    w: np.ndarray
+    intercept: float = 0.0
+    average: np.ndarray | None = None
+    average_intercept: float = 0.0
+    t: float = 1.0
+
+
+@dataclass
+class Fit:
+    """What every scheme is given."""
+
+    problem: object
+    batch: object
+    team: object
+    seed: int
+    shuffle: bool = True
+    start: Weights = field(default_factory=lambda: Weights(np.zeros(0)))
+
+
+def usable_workers(n_workers, batch):
+    """Fewer workers for small data, so that more cores are never slower."""
+    by_numbers = batch.work // MIN_NUMBERS_PER_WORKER
+    by_rows = batch.n_rows // MIN_ROWS_PER_WORKER
+    return int(max(1, min(n_workers, by_numbers, by_rows)))
+
+
+def new_state(fit, t, *, replica=True, l1_per_row=True):
+    """A worker's private weights: a copy of the starting ones, or none for direct writes."""
+    start, problem = fit.start, fit.problem
+    l1 = problem.l1 != 0.0 and l1_per_row
+    return State(
+        start.w.copy() if replica else start.w[:0].copy(),
+        start.intercept,
+        t=t,
+        average=None if start.average is None else start.average.copy(),
+        average_intercept=start.average_intercept,
+        received=np.zeros_like(start.w) if l1 else None,
+    )
+
+
+def run_blocks(fit, state, order, recipe, stopped=None):
+    """The sequential pass, in calls of about a millisecond so that signals are heard."""
+    chunk = fit.batch.chunk_blocks(order.block_size)
+    for lo in range(0, order.n_blocks, chunk):
+        if stopped is not None and stopped[0]:
+            return
+        run(fit.batch.rows, order, state, recipe, lo, min(lo + chunk, order.n_blocks))
+    state.settle()
+
+
+class Sequential:
+    """One worker, one weight vector: the definition that the others are held to."""
+
+    name = "sequential"
+
+    def __init__(self, fit):
+        self.fit = fit
+        self.n_workers = 1
+        self.state = new_state(fit, fit.start.t)
+
+    def epoch(self, number, eta0):
+        fit = self.fit
+        order = fit.batch.order(fit.shuffle, [fit.seed, number])
+        recipe = fit.problem.recipe(fit.batch.sparse, eta0, fit.problem.average)
+        run_blocks(fit, self.state, order, recipe)
+
+    def weights(self):
+        s = self.state
+        t = self.fit.start.t
+        return Weights(s.w, s.intercept, s.average, s.average_intercept, t)
+
+
+def train_shard(fit, state, number, eta0, shard, stopped=None):
+    """One epoch of one shard; a function of its arguments alone, wherever it runs."""
+    order = fit.batch.order(fit.shuffle, [fit.seed, number, shard])
+    recipe = fit.problem.recipe(fit.batch.sparse, eta0, fit.problem.average)
+    run_blocks(fit, state, order, recipe, stopped)
+    return state
+
+
+class ModelAveraging:
+    """Shards train apart for an epoch, then their models are averaged (Zinkevich et al. 2010).
+
+    Shards, their orders and the order of the sum are functions of the seed, so the result is
+    the same bits for any number of workers on any backend. Each shard counts its own samples:
+    the step size is that of the n / K rows that its model has seen.
+    """
+
+    name = "model-averaging"
+
+    def __init__(self, fit, n_shards):
+        self.fit = fit
+        shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
+        self.parts = [
+            Fit(fit.problem, shard, None, fit.seed, fit.shuffle, fit.start) for shard in shards
+        ]
+        # Decided on all rows, since a shard may not show how the whole is sorted.
+        total = sum(shard.n_rows for shard in shards)
+        self.shares = [shard.n_rows / total for shard in shards]
+        t = 1.0 + (fit.start.t - 1.0) / n_shards
+        self.states = [new_state(part, t) for part in self.parts]
+        self.n_workers = min(n_shards, fit.team.size)
+
+    def epoch(self, number, eta0):
+        stopped = [False]
+
+        def stop():
+            stopped[0] = True
+
+        flag = stopped if self.fit.team.on_threads else None
+        arguments = [
+            (part, state, number, eta0, k, flag)
+            for k, (part, state) in enumerate(zip(self.parts, self.states, strict=True))
+        ]
+        self.states = self.fit.team.run(train_shard, arguments, stop)
+        self._average()
+
+    def _average(self):
+        mean = State.mean(self.states, self.shares)
+        self.states = [mean.copy(t=state.t) for state in self.states]
+
+    def weights(self):
+        s = self.states[0]
+        return Weights(s.w, s.intercept, s.average, s.average_intercept, self.fit.start.t)
+
+
+class LockFree:
+    """Workers share one weight vector (Niu et al. 2011), through replicas or directly.
+
+    With replicas each worker trains its own copy and now and then adds what it learned to the
+    shared weights (Zhang & Re 2014); with `merge_every=1` on sparse rows each row is written
+    straight into them. With `locked` every touch of the shared weights holds a lock.
+    """
+
+    def __init__(self, fit, n_workers, merge_every, *, locked=False):
+        self.fit = fit
+        self.n_workers = n_workers
+        self.merge_every = merge_every
+        self.shared = Shared(fit.start.w.copy(), locked=locked)
+        self.shared.intercept[0] = fit.start.intercept
+        self.t = fit.start.t
+        self.direct = self._writes_directly()
+        self.states = [self._new_state() for _ in range(n_workers)]
+        self.snapshots = [None if self.direct else fit.start.w.copy() for _ in self.states]
+        self.block_rows = fit.batch.block_rows
+        if merge_every != "auto":
+            self.block_rows = min(self.block_rows, merge_every)
+        auto = merge_every == "auto" and not self.direct
+        self.curvature = step_curvature(fit) if auto else 0.0
+        self.shared.average_from = fit.problem.average
+
+    def _new_state(self):
+        state = new_state(self.fit, self.t, replica=not self.direct, l1_per_row=False)
+        # What was averaged before this fit counts once, not once a worker.
+        state.averaged = max(0.0, self.t - self.fit.problem.average) / self.n_workers
+        return state
+
+    def _writes_directly(self):
+        batch = self.fit.batch
+        if not batch.sparse:
+            return False
+        if self.merge_every != "auto":
+            return self.merge_every == 1
+        return self.fit.start.w.nbytes > MAX_REPLICA_BYTES
+
+    def _plan_merges(self, step):
+        batch, shared = self.fit.batch, self.shared
+        sweep = batch.shape[1] / (SWEEP_SHARE * batch.row_numbers)
+        if self.direct:
+            shared.merge_blocks = max(1, INTERCEPT_ROWS // self.block_rows)
+            shared.sweep_blocks = max(1, int(sweep / self.block_rows))
+            return
+        if self.merge_every == "auto":
+            rows = merge_rows(self.n_workers, step, self.curvature)
+            cheap = batch.shape[1] / (MERGE_SHARE * batch.row_numbers)
+            rows = max(rows, int(cheap))
+            shared.damping = merge_damping(self.n_workers, rows, step, self.curvature)
+        else:
+            rows = self.merge_every
+        shared.merge_blocks = max(1, rows // self.block_rows)
+
+    def _plan_chunks(self, order):
+        per_worker = max(1, order.n_blocks // (8 * self.n_workers))
+        chunk = min(self.fit.batch.chunk_blocks(order.block_size), per_worker)
+        # At least one merge's rows, so that a chunk does not cut replicas short.
+        self.shared.chunk_blocks = max(1, chunk, min(self.shared.merge_blocks, per_worker))
+
+    def epoch(self, number, eta0):
+        fit, shared = self.fit, self.shared
+        order = fit.batch.order(fit.shuffle, [fit.seed, number], self.block_rows)
+        recipe = fit.problem.recipe(fit.batch.sparse, eta0)
+        self._plan_merges(recipe.step_size(self.t))
+        self._plan_chunks(order)
+        shared.cursor[:] = 0
+        for state, snapshot in zip(self.states, self.snapshots, strict=True):
+            state.intercept = shared.intercept[0]
+            if not self.direct:
+                state.w[:] = snapshot[:] = shared.w
+        arguments = [
+            (fit.batch.rows, order, state, shared, recipe, snapshot, self.t)
+            for state, snapshot in zip(self.states, self.snapshots, strict=True)
+        ]
+        fit.team.run(run_shared, arguments, self._stop)
+        self.t += fit.batch.n_rows
+
+    def _stop(self):
+        self.shared.cursor[1] = 1
+
+    def weights(self):
+        """The shared weights, and the workers' averages weighted by the rows in each."""
+        result = Weights(self.shared.w, float(self.shared.intercept[0]), t=self.fit.start.t)
+        if self.fit.start.average is not None:
+            counts = np.array([state.averaged for state in self.states])
+            counts = counts if counts.sum() > 0 else np.ones(len(counts))
+            shares = counts / counts.sum()
+            pairs = list(zip(shares, self.states, strict=True))
+            result.average = sum(share * s.average for share, s in pairs).astype(result.w.dtype)
+            result.average_intercept = float(sum(share * s.average_intercept for share, s in pairs))
+        return result
+
+
+def step_curvature(fit):
+    """The objective's largest curvature: the loss's times the top eigenvalue of X'X / n.
+
+    Eight power iterations on at most 5,000 rows; a bound to a few percent is enough.
+    """
+    batch = fit.batch
+    X = batch.sample(CURVATURE_ROWS, fit.seed)
+    rng = np.random.default_rng(fit.seed)
+    v, top = rng.standard_normal(X.shape[1]).astype(X.dtype), 0.0
+    for _ in range(POWER_ITERATIONS):
+        norm = np.linalg.norm(v)
+        if not np.isfinite(norm) or norm == 0.0:
+            break
+        u = X @ (v / norm)
+        top = float(u @ u) / X.shape[0]
+        v = X.T @ u
+    # The intercept is one more column of ones.
+    if fit.problem.fit_intercept:
+        top += SPARSE_INTERCEPT_RATE if batch.sparse else 1.0
+    weight = 1.0 if batch.weights is None else float(np.mean(batch.weights))
+    return fit.problem.curvature * top * max(weight, 0.0)
+
+
+def mean_loss(fit, w, intercept):
+    """The loss part of the objective, summed in an order that does not depend on workers."""
+    batch = fit.batch
+    loss = fit.problem.loss_kernel()
+    chunk = batch.chunk_blocks(1)
+    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, chunk)]
+
+    def share(part):
+        return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]
+
+    if not fit.team.on_threads or len(spans) < 2:
+        sums = share(spans)
+    else:
+        width = min(fit.team.threads, len(spans))
+        parts = fit.team.run(share, [(spans[k::width],) for k in range(width)])
+        sums = np.empty(len(spans))
+        for k, part in enumerate(parts):
+            sums[k::width] = part
+    return float(np.sum(sums)) / batch.n_rows

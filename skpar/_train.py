@@ -1,0 +1,125 @@
+"""The epoch loop: run, measure, record, stop or go on."""
+
+import math
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from skpar._callbacks import EpochInfo, History, StoppingRule, report
+from skpar._schemes import mean_loss
+
+# "adaptive" gives up below this step size, as in scikit-learn.
+SMALLEST_ADAPTIVE_STEP = 1e-6
+ADAPTIVE_DIVISOR = 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """When to stop, and what to say meanwhile."""
+
+    max_iter: int
+    tol: float | None
+    n_iter_no_change: int
+    verbose: int = 0
+
+
+@dataclass
+class Result:
+    """What a fit leaves behind."""
+
+    weights: object
+    user_w: np.ndarray
+    user_intercept: float
+    n_iter: int
+    history: dict
+    eta0: float
+    scheme: str
+    n_workers: int
+
+
+def users_weights(fit, weights, samples):
+    """(w, intercept) that the user would get now: the average where it has begun."""
+    average = fit.problem.average
+    if weights.average is not None and average <= fit.start.t + samples - 1:
+        return weights.average, weights.average_intercept
+    return weights.w, weights.intercept
+
+
+class Measure:
+    """Objective and validation score of the weights that the user would get."""
+
+    def __init__(self, fit, score):
+        self.fit, self.score = fit, score
+
+    def __call__(self, w, intercept):
+        objective = mean_loss(self.fit, w, intercept) + self.fit.problem.penalty_value(w)
+        score = self.score(w, intercept) if self.score is not None else math.nan
+        return objective, score
+
+
+def check_finite(weights, epoch):
+    """Raise where the weights overflowed, as scikit-learn does."""
+    if np.isfinite(weights.intercept) and np.all(np.isfinite(weights.w)):
+        return
+    raise ValueError(
+        f"Floating-point under-/overflow occurred at epoch #{epoch}: the weights are no longer "
+        "finite. Scaling input data with StandardScaler or MinMaxScaler, or a smaller eta0, "
+        "might help."
+    )
+
+
+def train(fit, scheme, options, score=None):
+    """Run epochs of `scheme` until the stopping rule or `max_iter` ends them.
+
+    `score(w, intercept)`, where given, is the validation score that early stopping looks at;
+    the best weights seen are then the user's.
+    """
+    measure, history = Measure(fit, score), History()
+    rule = StoppingRule(options.tol, options.n_iter_no_change)
+    eta0, best_score, best = fit.problem.eta0, -math.inf, None
+    begin = perf_counter()
+    for number in range(options.max_iter):
+        started = perf_counter()
+        scheme.epoch(number, eta0)
+        seconds = perf_counter() - started
+        samples = (number + 1) * fit.batch.n_rows
+        weights = scheme.weights()
+        check_finite(weights, number + 1)
+        w, intercept = users_weights(fit, weights, samples)
+        objective, value = measure(w, intercept)
+        history.add(
+            EpochInfo(
+                epoch=number + 1,
+                samples=samples,
+                time=perf_counter() - begin,
+                objective=objective,
+                validation_score=value,
+                step_size=_step_size(fit, eta0, samples),
+                rows_per_second=fit.batch.n_rows / max(seconds, 1e-9),
+            )
+        )
+        if options.verbose:
+            report(EpochInfo(**history.entries[-1]), options.max_iter)
+        if score is not None and value > best_score:
+            best_score, best = value, (w.copy(), intercept)
+        if rule.no_more_gain(objective if score is None else -value):
+            if fit.problem.learning_rate != "adaptive" or eta0 <= SMALLEST_ADAPTIVE_STEP:
+                break
+            eta0 /= ADAPTIVE_DIVISOR
+            rule.restart()
+    w, intercept = best if best is not None else (w, intercept)
+    return Result(
+        weights=replace(weights, t=fit.start.t + (number + 1) * fit.batch.shape[0]),
+        user_w=w,
+        user_intercept=intercept,
+        n_iter=number + 1,
+        history=history.arrays(),
+        eta0=fit.problem.recipe(fit.batch.sparse, eta0).eta0,
+        scheme=scheme.name,
+        n_workers=scheme.n_workers,
+    )
+
+
+def _step_size(fit, eta0, samples):
+    return fit.problem.recipe(fit.batch.sparse, eta0).step_size(fit.start.t + samples)

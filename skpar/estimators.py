@@ -1,0 +1,378 @@
+"""The four estimators: parameters and documentation; no arithmetic."""
+
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skpar import _docs
+from skpar._base import BaseClassifier, BaseRegressor
+from skpar._schemes import LockFree, ModelAveraging, Sequential, usable_workers
+
+
+class _DataParallel:
+    """Shards train apart."""
+
+    _shared_memory = False
+    _family_constraints = {
+        "scheme": [StrOptions({"model-averaging"})],
+        "n_shards": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def _make_scheme(self, fit):
+        n_shards = self.n_shards
+        if n_shards is None:
+            n_shards = usable_workers(fit.team.size, fit.batch)
+        n_shards = min(n_shards, fit.batch.n_rows)
+        return Sequential(fit) if n_shards == 1 else ModelAveraging(fit, n_shards)
+
+
+class _Hogwild:
+    """Workers share one weight vector."""
+
+    _shared_memory = True
+    _family_constraints = {
+        "scheme": [StrOptions({"lock-free", "locked"})],
+        "merge_every": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    }
+
+    def _make_scheme(self, fit):
+        n_workers = usable_workers(fit.team.threads, fit.batch)
+        if n_workers == 1:
+            return Sequential(fit)
+        return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")
+
+
+@_docs.document(
+    parameters=(
+        _docs.LOSSES_CLASSIFIER,
+        _docs.PENALTY_AND_STOPPING,
+        _docs.N_JOBS,
+        _docs.STEPS_CLASSIFIER,
+        _docs.EARLY_STOPPING,
+        _docs.CLASS_WEIGHT,
+        _docs.WARM_AND_AVERAGE,
+        _docs.PARALLEL,
+    ),
+    attributes=(_docs.ATTRIBUTES_CLASSIFIER, _docs.ATTRIBUTES),
+)
+class ParallelSGDClassifier(_DataParallel, BaseClassifier):
+    """Linear classifier trained data-parallel by stochastic gradient descent.
+
+    Rows are split into shards, each worker trains on its own, and the models are averaged
+    after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
+    the bit, whatever `n_jobs`, joblib backend and machine load.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
+    one-vs-rest. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    HogwildClassifier : The lock-free family, faster on one machine.
+
+    References
+    ----------
+    .. [1] M. Zinkevich, M. Weimer, L. Li, A. Smola, "Parallelized stochastic gradient
+       descent", NIPS 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skpar import ParallelSGDClassifier
+    >>> X, y = make_classification(random_state=0)
+    >>> model = ParallelSGDClassifier(n_jobs=2, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseClassifier._parameter_constraints,
+        **_DataParallel._family_constraints,
+    }
+
+    def __init__(
+        self,
+        loss="hinge",
+        *,
+        penalty="l2",
+        alpha=0.0001,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        max_iter=1000,
+        tol=1e-3,
+        shuffle=True,
+        verbose=0,
+        epsilon=0.1,
+        n_jobs=None,
+        random_state=None,
+        learning_rate="optimal",
+        eta0=0.01,
+        power_t=0.5,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        class_weight=None,
+        warm_start=False,
+        average=False,
+        scheme="model-averaging",
+        n_shards=None,
+    ):
+        self._store(locals())
+
+
+@_docs.document(
+    parameters=(
+        _docs.LOSSES_REGRESSOR,
+        _docs.PENALTY_AND_STOPPING,
+        _docs.STEPS_REGRESSOR,
+        _docs.EARLY_STOPPING,
+        _docs.WARM_AND_AVERAGE,
+        _docs.N_JOBS,
+        _docs.PARALLEL,
+    ),
+    attributes=(_docs.ATTRIBUTES_REGRESSOR, _docs.ATTRIBUTES),
+)
+class ParallelSGDRegressor(_DataParallel, BaseRegressor):
+    """Linear regressor trained data-parallel by stochastic gradient descent.
+
+    Rows are split into shards, each worker trains on its own, and the models are averaged
+    after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
+    the bit, whatever `n_jobs`, joblib backend and machine load.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w). Scale the columns, as
+    for :class:`~sklearn.linear_model.SGDRegressor`.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    HogwildRegressor : The lock-free family, faster on one machine.
+
+    References
+    ----------
+    .. [1] M. Zinkevich, M. Weimer, L. Li, A. Smola, "Parallelized stochastic gradient
+       descent", NIPS 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from skpar import ParallelSGDRegressor
+    >>> X, y = make_regression(n_features=5, random_state=0)
+    >>> model = ParallelSGDRegressor(n_jobs=2, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.99)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseRegressor._parameter_constraints,
+        **_DataParallel._family_constraints,
+    }
+
+    def __init__(
+        self,
+        loss="squared_error",
+        *,
+        penalty="l2",
+        alpha=0.0001,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        max_iter=1000,
+        tol=1e-3,
+        shuffle=True,
+        verbose=0,
+        epsilon=0.1,
+        random_state=None,
+        learning_rate="invscaling",
+        eta0=0.01,
+        power_t=0.25,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        warm_start=False,
+        average=False,
+        n_jobs=None,
+        scheme="model-averaging",
+        n_shards=None,
+    ):
+        self._store(locals())
+
+
+@_docs.document(
+    parameters=(
+        _docs.LOSSES_CLASSIFIER,
+        _docs.PENALTY_AND_STOPPING,
+        _docs.N_JOBS,
+        _docs.STEPS_CLASSIFIER,
+        _docs.EARLY_STOPPING,
+        _docs.CLASS_WEIGHT,
+        _docs.WARM_AND_AVERAGE,
+        _docs.HOGWILD,
+    ),
+    attributes=(_docs.ATTRIBUTES_CLASSIFIER, _docs.ATTRIBUTES),
+)
+class HogwildClassifier(_Hogwild, BaseClassifier):
+    """Linear classifier trained lock-free by stochastic gradient descent on threads.
+
+    Workers share one weight vector and update it without locks [1]_: each trains a replica
+    and now and then adds what it learned to the shared weights [2]_. With one worker the
+    result is deterministic, with several it is equal within the noise of their timing.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
+    one-vs-rest. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    ParallelSGDClassifier : The deterministic, data-parallel family.
+
+    References
+    ----------
+    .. [1] F. Niu, B. Recht, C. Re, S. Wright, "Hogwild!: a lock-free approach to
+       parallelizing stochastic gradient descent", NIPS 2011, arXiv:1106.5730.
+    .. [2] C. Zhang, C. Re, "DimmWitted: a study of main-memory statistical analytics",
+       VLDB 2014, arXiv:1403.7550.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skpar import HogwildClassifier
+    >>> X, y = make_classification(random_state=0)
+    >>> model = HogwildClassifier(n_jobs=2, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseClassifier._parameter_constraints,
+        **_Hogwild._family_constraints,
+    }
+
+    def __init__(
+        self,
+        loss="hinge",
+        *,
+        penalty="l2",
+        alpha=0.0001,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        max_iter=1000,
+        tol=1e-3,
+        shuffle=True,
+        verbose=0,
+        epsilon=0.1,
+        n_jobs=None,
+        random_state=None,
+        learning_rate="optimal",
+        eta0=0.01,
+        power_t=0.5,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        class_weight=None,
+        warm_start=False,
+        average=False,
+        scheme="lock-free",
+        merge_every="auto",
+    ):
+        self._store(locals())
+
+
+@_docs.document(
+    parameters=(
+        _docs.LOSSES_REGRESSOR,
+        _docs.PENALTY_AND_STOPPING,
+        _docs.STEPS_REGRESSOR,
+        _docs.EARLY_STOPPING,
+        _docs.WARM_AND_AVERAGE,
+        _docs.N_JOBS,
+        _docs.HOGWILD,
+    ),
+    attributes=(_docs.ATTRIBUTES_REGRESSOR, _docs.ATTRIBUTES),
+)
+class HogwildRegressor(_Hogwild, BaseRegressor):
+    """Linear regressor trained lock-free by stochastic gradient descent on threads.
+
+    Workers share one weight vector and update it without locks [1]_: each trains a replica
+    and now and then adds what it learned to the shared weights [2]_. With one worker the
+    result is deterministic, with several it is equal within the noise of their timing.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w). Scale the columns, as
+    for :class:`~sklearn.linear_model.SGDRegressor`.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    ParallelSGDRegressor : The deterministic, data-parallel family.
+
+    References
+    ----------
+    .. [1] F. Niu, B. Recht, C. Re, S. Wright, "Hogwild!: a lock-free approach to
+       parallelizing stochastic gradient descent", NIPS 2011, arXiv:1106.5730.
+    .. [2] C. Zhang, C. Re, "DimmWitted: a study of main-memory statistical analytics",
+       VLDB 2014, arXiv:1403.7550.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from skpar import HogwildRegressor
+    >>> X, y = make_regression(n_features=5, random_state=0)
+    >>> model = HogwildRegressor(n_jobs=2, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.99)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseRegressor._parameter_constraints,
+        **_Hogwild._family_constraints,
+    }
+
+    def __init__(
+        self,
+        loss="squared_error",
+        *,
+        penalty="l2",
+        alpha=0.0001,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        max_iter=1000,
+        tol=1e-3,
+        shuffle=True,
+        verbose=0,
+        epsilon=0.1,
+        random_state=None,
+        learning_rate="invscaling",
+        eta0=0.01,
+        power_t=0.25,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        warm_start=False,
+        average=False,
+        n_jobs=None,
+        scheme="lock-free",
+        merge_every="auto",
+    ):
+        self._store(locals())
