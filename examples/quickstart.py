@@ -454,9 +454,10 @@ def run(options):
     X, X_test, y, y_test = prepare(source, X, y, is_regression, max_rows)
     loss = options.loss or ("squared_error" if is_regression else "log_loss")
     form = "sparse" if sp.issparse(X) else "dense"
+    epochs = f"{options.epochs} epoch{'s' * (options.epochs > 1)}"
     print(
         f"{source}: {X.shape[0]:,} rows to train on, {X_test.shape[0]:,} held out, "
-        f"{X.shape[1]:,} {form} columns, {kind}; {options.epochs} epochs of {loss}\n"
+        f"{X.shape[1]:,} {form} columns, {kind}; {epochs} of {loss}\n"
     )
     rows = contestants(is_regression, loss, options.epochs)
     results = compare(rows, loss, X, X_test, y, y_test)
