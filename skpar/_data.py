@@ -54,8 +54,8 @@ def _check_pointers(X, n, name):
     room = min(len(X.indices), len(X.data))
     if len(starts) != n + 1 or starts[0] != 0:
         problem = f"it has {len(starts)} entries starting at {starts[0]}, not {n + 1} from 0"
-    elif np.any(np.diff(starts) < 0):
-        problem = f"it decreases after {name} {int(np.argmax(np.diff(starts) < 0))}"
+    elif np.any(starts[1:] < starts[:-1]):
+        problem = f"it decreases after {name} {int(np.argmax(starts[1:] < starts[:-1]))}"
     elif starts[-1] > room:
         problem = f"it ends at {starts[-1]}, past the {room} stored values"
     else:

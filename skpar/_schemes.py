@@ -78,7 +78,6 @@ def run_blocks(fit, state, order, recipe, stopped=None):
         if stopped is not None and stopped[0]:
             return
         run(fit.batch.rows, order, state, recipe, lo, min(lo + chunk, order.n_blocks))
-    state.settle()
 
 
 class Sequential:
@@ -99,8 +98,8 @@ class Sequential:
 
     def weights(self):
         s = self.state
-        t = self.fit.start.t
-        return Weights(s.w, s.intercept, s.average, s.average_intercept, t)
+        w, average = s.plain()
+        return Weights(w, s.intercept, average, s.average_intercept, self.fit.start.t)
 
 
 def train_shard(fit, state, number, eta0, shard, stopped=None):

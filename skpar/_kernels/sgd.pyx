@@ -166,15 +166,28 @@ cdef class State:
             fold[float](<float*>self.w_ptr, self, self.w.shape[0])
 
 
+    def plain(self):
+        """(w, average) as plain numbers, this state left as it is.
+
+        Folding between epochs would change what scikit-learn gives for l1 with `average`: its
+        truncations are not part of the lazy average.
+        """
+        if self.scale == 1.0 and self.average is None:
+            return self.w, None
+        copy = self.copy(self.t)
+        copy.settle()
+        return copy.w, copy.average
+
     def copy(self, t):
         """The same numbers in memory of their own, at sample count t."""
-        self.settle()
-        state = State(
+        cdef State state = State(
             self.w.copy(), self.intercept, t=t,
             average=None if self.average is None else self.average.copy(),
             average_intercept=self.average_intercept,
             received=None if self.received is None else self.received.copy(),
         )
+        state.scale = self.scale
+        state.average_a, state.average_b = self.average_a, self.average_b
         state.l1_total, state.averaged = self.l1_total, self.averaged
         return state
 
