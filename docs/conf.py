@@ -27,7 +27,8 @@ numpydoc_show_class_members = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": "quickstart",
+    # quickstart.py is a program: its sys.exit would end the build, silently
+    "filename_pattern": "/plot_",
     "download_all_examples": False,
     "show_memory": False,
     "abort_on_example_error": True,
