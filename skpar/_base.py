@@ -24,6 +24,9 @@ from skpar._schemes import Fit, Weights
 from skpar._train import Options, train
 from skpar._workers import Team
 
+NO_VALIDATION_WEIGHT = (
+    "The sample weights for validation set are all zero, consider using a different random state."
+)
 MAX_SEED = np.iinfo(np.int32).max
 REGRESSION_LOSSES = {
     "squared_error",
@@ -107,6 +110,8 @@ class BaseParallelSGD(BaseEstimator):
             reset=reset,
         )
         if sample_weight is not None:
+            if self.early_stopping and not np.any(sample_weight):
+                raise ValueError(NO_VALIDATION_WEIGHT)
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         return X, y, sample_weight
 
@@ -133,7 +138,8 @@ class BaseParallelSGD(BaseEstimator):
 
     def _train_one(self, batch, start, seed, n_epochs, team, score=None):
         """Train one weight vector; `n_epochs` None means fit's own rule."""
-        fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start)
+        track_loss = not n_epochs and self.tol is not None and not self.early_stopping
+        fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start, track_loss)
         options = Options(
             max_iter=n_epochs or self.max_iter,
             tol=None if n_epochs else self.tol,
@@ -160,10 +166,7 @@ class BaseParallelSGD(BaseEstimator):
                 "validation_fraction, increase number of samples, or disable early_stopping."
             )
         if sample_weight is not None and not np.any(sample_weight[held_out] > 0):
-            raise ValueError(
-                "The sample weights for validation set are all zero, consider using a "
-                "different random state."
-            )
+            raise ValueError(NO_VALIDATION_WEIGHT)
         return np.sort(train_rows).astype(np.int64), np.sort(held_out).astype(np.int64)
 
     def _scorer(self, batch, held_out, sample_weight, metric):
@@ -383,6 +386,12 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             )
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
         self._check_classes(classes, first)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                "classes should include all valid labels that can be in y: "
+                f"y has {unknown.tolist()}, classes are {self.classes_.tolist()}"
+            )
         if first:
             shape = (1 if len(self.classes_) == 2 else len(self.classes_), X.shape[1])
             starts = self._starts(shape, X.dtype, None, None)

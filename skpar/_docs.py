@@ -27,8 +27,9 @@ fit_intercept : bool, default=True
 max_iter : int, default=1000
     Most epochs (passes over the rows) that `fit` runs.
 tol : float or None, default=1e-3
-    `fit` stops when `n_iter_no_change` epochs in a row gain less than this: in the objective
-    at the end of the epoch, or in the validation score with `early_stopping`. None: never.
+    `fit` stops when `n_iter_no_change` epochs in a row gain less than this: in the mean loss
+    met during the epoch plus the penalty, or, with `early_stopping`, in the validation score.
+    None: never.
 shuffle : bool, default=True
     Whether each epoch visits the rows in a new random order (blocks of 8 consecutive rows,
     or single rows where neighbouring targets are visibly alike).

@@ -63,7 +63,7 @@ class Problem:
             return kind()
         return kind(self.epsilon if parameter == "epsilon" else parameter)
 
-    def recipe(self, sparse, eta0, average=0):
+    def recipe(self, sparse, eta0, *, average=0, track_loss=False):
         """The compiled record of one step; `eta0` stands for the problem's own ("adaptive")."""
         rate = SPARSE_INTERCEPT_RATE if sparse else 1.0
         return Recipe(
@@ -76,6 +76,7 @@ class Problem:
             power_t=self.power_t,
             intercept_rate=rate if self.fit_intercept else 0.0,
             average_from=average,
+            track_loss=track_loss,
         )
 
     def penalty_value(self, w):

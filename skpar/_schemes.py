@@ -4,7 +4,7 @@ A scheme trains one epoch when told and gives the weights when asked; it knows n
 objectives, stopping or users.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -48,6 +48,13 @@ class Fit:
     seed: int
     shuffle: bool = True
     start: Weights = field(default_factory=lambda: Weights(np.zeros(0)))
+    track_loss: bool = False  # whether passes sum the losses that they meet
+
+    def recipe(self, eta0, average=0):
+        """The compiled step; only sequential passes average row by row."""
+        return self.problem.recipe(
+            self.batch.sparse, eta0, average=average, track_loss=self.track_loss
+        )
 
 
 def usable_workers(n_workers, batch):
@@ -93,8 +100,10 @@ class Sequential:
     def epoch(self, number, eta0):
         fit = self.fit
         order = fit.batch.order(fit.shuffle, [fit.seed, number])
-        recipe = fit.problem.recipe(fit.batch.sparse, eta0, fit.problem.average)
+        recipe = fit.recipe(eta0, average=fit.problem.average)
+        self.state.loss_sum = 0.0
         run_blocks(fit, self.state, order, recipe)
+        self.loss_sum = self.state.loss_sum
 
     def weights(self):
         s = self.state
@@ -105,7 +114,7 @@ class Sequential:
 def train_shard(fit, state, number, eta0, shard, stopped=None):
     """One epoch of one shard; a function of its arguments alone, wherever it runs."""
     order = fit.batch.order(fit.shuffle, [fit.seed, number, shard])
-    recipe = fit.problem.recipe(fit.batch.sparse, eta0, fit.problem.average)
+    recipe = fit.recipe(eta0, average=fit.problem.average)
     run_blocks(fit, state, order, recipe, stopped)
     return state
 
@@ -124,9 +133,8 @@ class ModelAveraging:
         self.fit = fit
         shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
         self.parts = [
-            Fit(fit.problem, shard, None, fit.seed, fit.shuffle, fit.start) for shard in shards
+            replace(fit, batch=shard, team=None) for shard in shards
         ]
-        # Decided on all rows, since a shard may not show how the whole is sorted.
         total = sum(shard.n_rows for shard in shards)
         self.shares = [shard.n_rows / total for shard in shards]
         t = 1.0 + (fit.start.t - 1.0) / n_shards
@@ -145,6 +153,7 @@ class ModelAveraging:
             for k, (part, state) in enumerate(zip(self.parts, self.states, strict=True))
         ]
         self.states = self.fit.team.run(train_shard, arguments, stop)
+        self.loss_sum = sum(state.loss_sum for state in self.states)
         self._average()
 
     def _average(self):
@@ -220,11 +229,12 @@ class LockFree:
     def epoch(self, number, eta0):
         fit, shared = self.fit, self.shared
         order = fit.batch.order(fit.shuffle, [fit.seed, number], self.block_rows)
-        recipe = fit.problem.recipe(fit.batch.sparse, eta0)
+        recipe = fit.recipe(eta0)
         self._plan_merges(recipe.step_size(self.t))
         self._plan_chunks(order)
         shared.cursor[:] = 0
         for state, snapshot in zip(self.states, self.snapshots, strict=True):
+            state.loss_sum = 0.0
             state.intercept = shared.intercept[0]
             if not self.direct:
                 state.w[:] = snapshot[:] = shared.w
@@ -234,6 +244,7 @@ class LockFree:
         ]
         fit.team.run(run_shared, arguments, self._stop)
         self.t += fit.batch.n_rows
+        self.loss_sum = sum(state.loss_sum for state in self.states)
 
     def _stop(self):
         self.shared.cursor[1] = 1

@@ -63,10 +63,24 @@ def check_finite(weights, epoch):
     if np.isfinite(weights.intercept) and np.all(np.isfinite(weights.w)):
         return
     raise ValueError(
-        f"Floating-point under-/overflow occurred at epoch #{epoch}: the weights are no longer "
-        "finite. Scaling input data with StandardScaler or MinMaxScaler, or a smaller eta0, "
-        "might help."
+        f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
+        "StandardScaler or MinMaxScaler might help. So might a smaller eta0."
     )
+
+
+def mean_loss_met(fit, scheme, weights):
+    """The mean of the losses just before each step of the epoch, plus the penalty at its end.
+
+    scikit-learn stops on this: it is steadier than the objective of the last iterate. Sample
+    weights do not count, so that `tol` has one meaning, and passive-aggressive steps have no
+    penalty in it.
+    """
+    if not fit.track_loss:
+        return 0.0
+    mean = scheme.loss_sum / fit.batch.n_rows
+    if fit.problem.learning_rate in ("pa1", "pa2"):
+        return mean
+    return mean + fit.problem.penalty_value(weights.w)
 
 
 def train(fit, scheme, options, score=None):
@@ -103,7 +117,8 @@ def train(fit, scheme, options, score=None):
             report(EpochInfo(**history.entries[-1]), options.max_iter)
         if score is not None and value > best_score:
             best_score, best = value, (w.copy(), intercept)
-        if rule.no_more_gain(objective if score is None else -value):
+        met = mean_loss_met(fit, scheme, weights) if score is None else -value
+        if rule.no_more_gain(met):
             if fit.problem.learning_rate != "adaptive" or eta0 <= SMALLEST_ADAPTIVE_STEP:
                 break
             eta0 /= ADAPTIVE_DIVISOR

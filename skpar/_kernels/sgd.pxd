@@ -24,11 +24,12 @@ cdef class Recipe:
     cdef readonly double l1, l2, alpha, eta0, power_t, optimal_start, intercept_rate
     cdef readonly int schedule
     cdef readonly Py_ssize_t average_from
+    cdef readonly bint track_loss
     cdef bint signed_by_target
 
 cdef class State:
     cdef public object w, average, received
-    cdef public double intercept, average_intercept, t, l1_total, averaged
+    cdef public double intercept, average_intercept, t, l1_total, averaged, loss_sum
     cdef double scale, average_a, average_b
     cdef void* w_ptr
     cdef void* average_ptr

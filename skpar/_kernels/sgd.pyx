@@ -106,7 +106,7 @@ cdef class Recipe:
     """What a step does: the loss, the penalty's two strengths, the schedule."""
 
     def __init__(self, Loss loss, *, l1, l2, alpha, schedule, eta0, power_t, intercept_rate,
-                 average_from=0):
+                 average_from=0, track_loss=False):
         cdef double typical
         self.loss = loss
         self.l1, self.l2, self.alpha = l1, l2, alpha
@@ -114,6 +114,7 @@ cdef class Recipe:
         self.eta0, self.power_t = eta0, power_t
         self.intercept_rate = intercept_rate
         self.average_from = average_from
+        self.track_loss = track_loss
         self.signed_by_target = loss.name == "Hinge"
         if self.schedule == OPTIMAL:
             # Bottou (2012), section 4.2: the first step is that of a typical weight's size.
@@ -156,7 +157,8 @@ cdef class State:
 
     def __reduce__(self):
         self.settle()
-        values = (self.intercept, self.t, self.average_intercept, self.l1_total, self.averaged)
+        values = (self.intercept, self.t, self.average_intercept, self.l1_total, self.averaged,
+                  self.loss_sum)
         return _restore_state, (self.w, self.average, self.received, values)
 
     cpdef settle(self):
@@ -215,7 +217,7 @@ cdef class State:
 def _restore_state(w, average, received, values):
     state = State(w, values[0], t=values[1], average=average, average_intercept=values[2],
                   received=received)
-    state.l1_total, state.averaged = values[3:]
+    state.l1_total, state.averaged, state.loss_sum = values[3:]
     return state
 
 
@@ -311,6 +313,8 @@ cdef void step_row(
         p = s.scale * dot_sparse(x, columns, w, n) + s.intercept
     else:
         p = s.scale * dot_dense(x, w, n) + s.intercept
+    if r.track_loss:
+        s.loss_sum += r.loss.value(y, p)
     if r.schedule >= PA1:
         update = signed_aggressiveness(r, y, p, dot_dense(x, x, n), &counts)
         if counts == 0.0:
@@ -468,6 +472,8 @@ cdef void shared_row(
     cdef Py_ssize_t k
     for k in range(n):
         p += shared_get(shared + columns[k]) * x[k]
+    if r.track_loss:
+        s.loss_sum += r.loss.value(y, p)
     if r.schedule >= PA1:
         update = signed_aggressiveness(r, y, p, dot_dense(x, x, n), &counts)
     else:
