@@ -78,7 +78,7 @@ def test_a9a_as_it_is(tmp_path):
     path = SHARED_DATA / "a9a" / "a9a"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    done = run_script(path, "--epochs", 5, "--output", tmp_path / "a9a.png")
+    done = run_script(path, "--output", tmp_path / "a9a.png")
     assert (done.returncode, done.stderr) == (0, "")
     rows = rows_of(done.stdout)
     for _, _, objective, accuracy, _ in rows:
