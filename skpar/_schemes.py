@@ -132,9 +132,7 @@ class ModelAveraging:
     def __init__(self, fit, n_shards):
         self.fit = fit
         shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
-        self.parts = [
-            replace(fit, batch=shard, team=None) for shard in shards
-        ]
+        self.parts = [replace(fit, batch=shard, team=None) for shard in shards]
         total = sum(shard.n_rows for shard in shards)
         self.shares = [shard.n_rows / total for shard in shards]
         t = 1.0 + (fit.start.t - 1.0) / n_shards
@@ -175,6 +173,7 @@ class LockFree:
 
     def __init__(self, fit, n_workers, merge_every, *, locked=False):
         self.fit = fit
+        self.name = "locked" if locked else "lock-free"
         self.n_workers = n_workers
         self.merge_every = merge_every
         self.shared = Shared(fit.start.w.copy(), locked=locked)

@@ -5,7 +5,8 @@ from numbers import Integral
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skpar import _docs
-from skpar._base import BaseClassifier, BaseRegressor
+from skpar._classifier import BaseClassifier
+from skpar._regressor import BaseRegressor
 from skpar._schemes import LockFree, ModelAveraging, Sequential, usable_workers
 
 

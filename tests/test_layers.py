@@ -10,6 +10,7 @@ import skpar
 ROOT = Path(skpar.__file__).parent
 LAYERS = [  # from the top down; a module may import what stands below its own line
     {"estimators", "stream"},
+    {"_classifier", "_regressor"},
     {"_base"},
     {"_train"},
     {"_schemes"},
@@ -26,7 +27,7 @@ HOME = {  # libraries that belong to one room, or to a few
     "concurrent": {"_workers", "stream"},
     "multiprocessing": {"_workers", "stream"},
     "matplotlib": {"display"},
-    "sklearn": {"estimators", "_base", "display", "_callbacks"},
+    "sklearn": {"estimators", "_classifier", "_regressor", "_base", "display", "_callbacks"},
 }
 MODULES = sorted(
     {p.stem for p in ROOT.glob("*.py")}

@@ -1,0 +1,254 @@
+"""What the two classifiers add: labels, class weights, one-vs-rest, probabilities."""
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.special import expit
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+
+from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
+from skpar._data import Batch
+from skpar._problem import LOSSES
+from skpar._workers import Team
+
+
+class BaseClassifier(ClassifierMixin, BaseParallelSGD):
+    """Labels, class weights, one-vs-rest, probabilities."""
+
+    _parameter_constraints: dict = {
+        **COMMON_CONSTRAINTS,
+        "loss": [StrOptions(set(LOSSES))],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data, dense or CSR; float32 data are trained in float32.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        coef_init : array-like of shape (n_classes, n_features), default=None
+            Coefficients to start from; (1, n_features) for two classes.
+        intercept_init : array-like of shape (n_classes,), default=None
+            Intercepts to start from.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, multiplied with `class_weight`; None means 1 each.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are invalid, `y` has one class, or the weights overflow.
+        """
+        self._check_parameters()
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
+        check_classification_targets(y)
+        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                "The number of classes has to be greater than one; "
+                f"got {len(classes)} class: y has only {classes[0]!r}"
+            )
+        if self.warm_start:
+            coef_init = before[0] if coef_init is None else coef_init
+            intercept_init = before[1] if intercept_init is None else intercept_init
+        self.classes_ = classes
+        self._forget()
+        shape = (1 if len(classes) == 2 else len(classes), X.shape[1])
+        starts = self._starts(shape, X.dtype, coef_init, intercept_init)
+        self._fit_classes(X, y, sample_weight, starts, n_epochs=None)
+        self._warn_after_fit()
+        return self
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train one epoch on the given rows, from where the last call ended.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to train on.
+        y : array-like of shape (n_samples,)
+            Their labels; they need not show all classes.
+        classes : array-like of shape (n_classes,), default=None
+            All labels of all calls; required in the first.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; None means 1 each.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing in the first call or differs later, `y` has an unknown
+            label, or `class_weight` is "balanced".
+        """
+        first = not hasattr(self, "classes_")
+        self._check_parameters(for_partial_fit=True)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit. In order to use "
+                "'balanced' weights, use compute_class_weight('balanced', classes=classes, y=y) "
+                "on a large enough sample of y, and pass the result as class_weight."
+            )
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
+        self._check_classes(classes, first)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                "classes should include all valid labels that can be in y: "
+                f"y has {unknown.tolist()}, classes are {self.classes_.tolist()}"
+            )
+        if first:
+            shape = (1 if len(self.classes_) == 2 else len(self.classes_), X.shape[1])
+            starts = self._starts(shape, X.dtype, None, None)
+        else:
+            starts = self._resumed(X.dtype)
+        self._fit_classes(X, y, sample_weight, starts, n_epochs=1)
+        return self
+
+    def _check_classes(self, classes, first):
+        if classes is None:
+            if first:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            return
+        classes = unique_labels(classes)
+        if first:
+            if len(classes) < 2:
+                raise ValueError(
+                    f"The number of classes has to be greater than one; got {len(classes)} class"
+                )
+            self.classes_ = classes
+        elif not np.array_equal(self.classes_, classes):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, "
+                f"was: {self.classes_!r}"
+            )
+
+    def _fit_classes(self, X, y, sample_weight, starts, n_epochs):
+        """Train one weight vector per class (one for two classes)."""
+        class_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        train_rows, held_out = self._training_rows(y, sample_weight)
+        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        rng = check_random_state(self.random_state)
+        seeds = rng.randint(MAX_SEED, size=len(starts))
+        negative = 0.0 if self.loss == "log_loss" else -1.0
+        results = []
+        for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+            positive = y == self.classes_[1 if len(starts) == 1 else k]
+            rest = class_weight[0] if len(starts) == 1 else 1.0
+            own = class_weight[1 if len(starts) == 1 else k]
+            weights = sample_weight
+            if own != 1.0 or rest != 1.0:
+                weights = np.where(positive, own, rest)
+                weights = weights if sample_weight is None else weights * sample_weight
+            targets = np.where(positive, 1.0, negative)
+            batch = Batch.of(X, targets, weights, train_rows)
+            score = self._scorer(batch, held_out, sample_weight, _accuracy)
+            results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
+        self._keep(results, X.dtype)
+
+    def decision_function(self, X):
+        """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            x.w + b for each class; for two classes of `classes_[1]` alone.
+        """
+        X = self._check_query(X)
+        scores = X @ self.coef_.T
+        scores = (scores.toarray() if sp.issparse(scores) else scores) + self.intercept_
+        return scores.ravel() if scores.shape[1] == 1 else scores
+
+    def predict(self, X):
+        """Most likely class of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,)
+            Labels from `classes_`.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return self.classes_[(scores > 0).astype(int)]
+        return self.classes_[scores.argmax(axis=1)]
+
+    def _has_probabilities(self):
+        if self.loss not in ("log_loss", "modified_huber"):
+            raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
+        return True
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X):
+        """Probability of each class, for loss="log_loss" and "modified_huber" only.
+
+        For several classes these are the one-vs-rest probabilities, normalised to sum to 1
+        (Zadrozny & Elkan 2002); for the modified Huber loss (clip(score, -1, 1) + 1) / 2
+        (Zhang 2004).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        scores = self.decision_function(X)
+        if self.loss == "log_loss":
+            positive = expit(scores)
+        else:
+            positive = (np.clip(scores, -1, 1) + 1) / 2
+        if positive.ndim == 1:
+            return np.column_stack([1 - positive, positive])
+        sums = positive.sum(axis=1, keepdims=True)
+        # Every class may have probability 0: then none is better than another.
+        positive = np.where(sums == 0, 1.0, positive)
+        return positive / positive.sum(axis=1, keepdims=True)
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X):
+        """Logarithm of `predict_proba`; -inf where a modified Huber probability is 0.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        return np.log(self.predict_proba(X))
+
+
+def _accuracy(targets, margins_, weights):
+    return accuracy_score(targets > 0, margins_ > 0, sample_weight=weights)
