@@ -64,11 +64,10 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         if self.warm_start:
             coef_init = before[0] if coef_init is None else coef_init
             intercept_init = before[1] if intercept_init is None else intercept_init
-        self.classes_ = classes
         self._forget()
         shape = (1 if len(classes) == 2 else len(classes), X.shape[1])
         starts = self._starts(shape, X.dtype, coef_init, intercept_init)
-        self._fit_classes(X, y, sample_weight, starts, n_epochs=None)
+        self._fit_classes(X, y, sample_weight, classes, starts, n_epochs=None)
         self._warn_after_fit()
         return self
 
@@ -97,7 +96,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             If `classes` is missing in the first call or differs later, `y` has an unknown
             label, or `class_weight` is "balanced".
         """
-        first = not hasattr(self, "classes_")
+        first = getattr(self, "coef_", None) is None
         self._check_parameters(for_partial_fit=True)
         if self.class_weight == "balanced":
             raise ValueError(
@@ -106,42 +105,42 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
                 "on a large enough sample of y, and pass the result as class_weight."
             )
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
-        self._check_classes(classes, first)
-        unknown = np.setdiff1d(y, self.classes_)
+        classes = self._check_classes(classes, first)
+        unknown = np.setdiff1d(y, classes)
         if len(unknown):
             raise ValueError(
                 "classes should include all valid labels that can be in y: "
-                f"y has {unknown.tolist()}, classes are {self.classes_.tolist()}"
+                f"y has {unknown.tolist()}, classes are {classes.tolist()}"
             )
         if first:
-            shape = (1 if len(self.classes_) == 2 else len(self.classes_), X.shape[1])
+            shape = (1 if len(classes) == 2 else len(classes), X.shape[1])
             starts = self._starts(shape, X.dtype, None, None)
         else:
             starts = self._resumed(X.dtype)
-        self._fit_classes(X, y, sample_weight, starts, n_epochs=1)
+        self._fit_classes(X, y, sample_weight, classes, starts, n_epochs=1)
         return self
 
     def _check_classes(self, classes, first):
         if classes is None:
             if first:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            return
+            return self.classes_
         classes = unique_labels(classes)
         if first:
             if len(classes) < 2:
                 raise ValueError(
                     f"The number of classes has to be greater than one; got {len(classes)} class"
                 )
-            self.classes_ = classes
         elif not np.array_equal(self.classes_, classes):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, "
                 f"was: {self.classes_!r}"
             )
+        return classes
 
-    def _fit_classes(self, X, y, sample_weight, starts, n_epochs):
+    def _fit_classes(self, X, y, sample_weight, classes, starts, n_epochs):
         """Train one weight vector per class (one for two classes)."""
-        class_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
         train_rows, held_out = self._training_rows(y, sample_weight)
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         rng = check_random_state(self.random_state)
@@ -149,7 +148,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         negative = 0.0 if self.loss == "log_loss" else -1.0
         results = []
         for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-            positive = y == self.classes_[1 if len(starts) == 1 else k]
+            positive = y == classes[1 if len(starts) == 1 else k]
             rest = class_weight[0] if len(starts) == 1 else 1.0
             own = class_weight[1 if len(starts) == 1 else k]
             weights = sample_weight
@@ -160,6 +159,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             batch = Batch.of(X, targets, weights, train_rows)
             score = self._scorer(batch, held_out, sample_weight, _accuracy)
             results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
+        self.classes_ = classes
         self._keep(results, X.dtype)
 
     def decision_function(self, X):

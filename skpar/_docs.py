@@ -86,7 +86,9 @@ PARALLEL = """
 scheme : {'model-averaging'}, default='model-averaging'
     Who owns the weights: each shard trains its own for an epoch, then they are averaged.
 n_shards : int or None, default=None
-    Number of shards; None is the number of workers. Fix it for the same result everywhere.
+    Number of shards; None is the number of workers, at most one for each 32,768 rows (models
+    of fewer rows lose more by the split than a second worker gains). Fix it for the same result
+    everywhere.
 """
 HOGWILD = """
 scheme : {'lock-free', 'locked'}, default='lock-free'

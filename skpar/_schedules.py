@@ -21,7 +21,9 @@ def merge_rows(n_workers, step, curvature):
     return int(np.clip(SAFE_PRODUCT / product, MIN_MERGE_ROWS, MAX_MERGE_ROWS))
 
 
-def merge_damping(n_workers, rows, step, curvature):
-    """The share of a delta to add: 1 where that is safe, down to 1/K (plain averaging)."""
-    product = n_workers * rows * step * curvature
-    return 1.0 if product <= SAFE_PRODUCT else max(1.0 / n_workers, SAFE_PRODUCT / product)
+def safe_steps(n_workers, rows, curvatures):
+    """The largest step per coordinate at which K replicas may add deltas of `rows` rows each.
+
+    Beyond it a merge adds the share safe / eta of a delta, at least 1/K: a plain average.
+    """
+    return SAFE_PRODUCT / np.maximum(n_workers * rows * np.asarray(curvatures), 1e-300)

@@ -11,11 +11,14 @@ import numpy as np
 from skpar._kernels.margins import total_loss
 from skpar._kernels.sgd import Shared, State, run, run_shared
 from skpar._problem import SPARSE_INTERCEPT_RATE
-from skpar._schedules import merge_damping, merge_rows
+from skpar._schedules import merge_rows, safe_steps
 
 # A worker with less than this to do an epoch costs more to wake than it saves.
 MIN_NUMBERS_PER_WORKER = 1 << 15
 MIN_ROWS_PER_WORKER = 512
+# Averaged models of fewer rows each are further from the optimum after an epoch than one model
+# of all rows: a second worker would halve the time of an epoch and double their number.
+MIN_ROWS_PER_SHARD = 1 << 15
 # A merge reads and writes every column; below this share of the rows' own work it is cheap.
 MERGE_SHARE = 0.5
 # Replicas beyond this many bytes per worker give way to writes into the shared weights.
@@ -57,10 +60,10 @@ class Fit:
         )
 
 
-def usable_workers(n_workers, batch):
+def usable_workers(n_workers, batch, least_rows):
     """Fewer workers for small data, so that more cores are never slower."""
     by_numbers = batch.work // MIN_NUMBERS_PER_WORKER
-    by_rows = batch.n_rows // MIN_ROWS_PER_WORKER
+    by_rows = batch.n_rows // least_rows
     return int(max(1, min(n_workers, by_numbers, by_rows)))
 
 
@@ -111,10 +114,10 @@ class Sequential:
         return Weights(w, s.intercept, average, s.average_intercept, self.fit.start.t)
 
 
-def train_shard(fit, state, number, eta0, shard, stopped=None):
+def train_shard(fit, state, number, eta0, shard, average_from, stopped=None):
     """One epoch of one shard; a function of its arguments alone, wherever it runs."""
     order = fit.batch.order(fit.shuffle, [fit.seed, number, shard])
-    recipe = fit.recipe(eta0, average=fit.problem.average)
+    recipe = fit.recipe(eta0, average=average_from)
     run_blocks(fit, state, order, recipe, stopped)
     return state
 
@@ -146,8 +149,10 @@ class ModelAveraging:
             stopped[0] = True
 
         flag = stopped if self.fit.team.on_threads else None
+        # `average` counts samples of the whole fit, a shard counts its own.
+        average_from = -(-self.fit.problem.average // len(self.parts))
         arguments = [
-            (part, state, number, eta0, k, flag)
+            (part, state, number, eta0, k, average_from, flag)
             for k, (part, state) in enumerate(zip(self.parts, self.states, strict=True))
         ]
         self.states = self.fit.team.run(train_shard, arguments, stop)
@@ -186,7 +191,7 @@ class LockFree:
         if merge_every != "auto":
             self.block_rows = min(self.block_rows, merge_every)
         auto = merge_every == "auto" and not self.direct
-        self.curvature = step_curvature(fit) if auto else 0.0
+        self.curvatures = column_curvatures(fit) if auto else None
         self.shared.average_from = fit.problem.average
 
     def _new_state(self):
@@ -211,10 +216,13 @@ class LockFree:
             shared.sweep_blocks = max(1, int(sweep / self.block_rows))
             return
         if self.merge_every == "auto":
-            rows = merge_rows(self.n_workers, step, self.curvature)
+            rows = merge_rows(self.n_workers, step, self.curvatures.max())
             cheap = batch.shape[1] / (MERGE_SHARE * batch.row_numbers)
             rows = max(rows, int(cheap))
-            shared.damping = merge_damping(self.n_workers, rows, step, self.curvature)
+            safe = safe_steps(self.n_workers, rows, self.curvatures)
+            shared.limit_steps(
+                safe[:-1].astype(shared.w.dtype), float(safe[-1]), 1.0 / self.n_workers
+            )
         else:
             rows = self.merge_every
         shared.merge_blocks = max(1, rows // self.block_rows)
@@ -229,7 +237,8 @@ class LockFree:
         fit, shared = self.fit, self.shared
         order = fit.batch.order(fit.shuffle, [fit.seed, number], self.block_rows)
         recipe = fit.recipe(eta0)
-        self._plan_merges(recipe.step_size(self.t))
+        # The step of the epoch's middle; merges themselves look at the step of the moment.
+        self._plan_merges(recipe.step_size(self.t + 0.5 * fit.batch.n_rows))
         self._plan_chunks(order)
         shared.cursor[:] = 0
         for state, snapshot in zip(self.states, self.snapshots, strict=True):
@@ -261,10 +270,12 @@ class LockFree:
         return result
 
 
-def step_curvature(fit):
-    """The objective's largest curvature: the loss's times the top eigenvalue of X'X / n.
+def column_curvatures(fit):
+    """How sharply the objective may curve along each column, the intercept last.
 
-    Eight power iterations on at most 5,000 rows; a bound to a few percent is enough.
+    The smaller of two bounds: the Hessian's top eigenvalue (eight power iterations) and its
+    absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from at
+    most 5,000 rows and the loss's largest second derivative; a few percent do no harm.
     """
     batch = fit.batch
     X = batch.sample(CURVATURE_ROWS, fit.seed)
@@ -277,11 +288,12 @@ def step_curvature(fit):
         u = X @ (v / norm)
         top = float(u @ u) / X.shape[0]
         v = X.T @ u
-    # The intercept is one more column of ones.
-    if fit.problem.fit_intercept:
-        top += SPARSE_INTERCEPT_RATE if batch.sparse else 1.0
+    sizes = abs(X)
+    row_sums = sizes.T @ (sizes @ np.ones(X.shape[1], X.dtype)) / X.shape[0]
+    intercept = SPARSE_INTERCEPT_RATE if batch.sparse else 1.0
     weight = 1.0 if batch.weights is None else float(np.mean(batch.weights))
-    return fit.problem.curvature * top * max(weight, 0.0)
+    bounds = np.append(np.minimum(top, row_sums), intercept if fit.problem.fit_intercept else 0.0)
+    return fit.problem.curvature * max(weight, 0.0) * bounds.astype(np.float64)
 
 
 def mean_loss(fit, w, intercept):

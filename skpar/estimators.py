@@ -7,7 +7,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skpar import _docs
 from skpar._classifier import BaseClassifier
 from skpar._regressor import BaseRegressor
-from skpar._schemes import LockFree, ModelAveraging, Sequential, usable_workers
+from skpar._schemes import (
+    MIN_ROWS_PER_SHARD,
+    MIN_ROWS_PER_WORKER,
+    LockFree,
+    ModelAveraging,
+    Sequential,
+    usable_workers,
+)
 
 
 class _DataParallel:
@@ -22,7 +29,7 @@ class _DataParallel:
     def _make_scheme(self, fit):
         n_shards = self.n_shards
         if n_shards is None:
-            n_shards = usable_workers(fit.team.size, fit.batch)
+            n_shards = usable_workers(fit.team.size, fit.batch, MIN_ROWS_PER_SHARD)
         n_shards = min(n_shards, fit.batch.n_rows)
         return Sequential(fit) if n_shards == 1 else ModelAveraging(fit, n_shards)
 
@@ -37,7 +44,7 @@ class _Hogwild:
     }
 
     def _make_scheme(self, fit):
-        n_workers = usable_workers(fit.team.threads, fit.batch)
+        n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
         if n_workers == 1:
             return Sequential(fit)
         return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")

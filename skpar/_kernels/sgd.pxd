@@ -37,11 +37,12 @@ cdef class State:
     cpdef settle(self)
 
 cdef class Shared:
-    cdef readonly object w, intercept, cursor
-    cdef public double damping
+    cdef readonly object w, intercept, cursor, safe_steps
+    cdef public double safe_intercept_step, least_damping
     cdef public Py_ssize_t merge_blocks, sweep_blocks, chunk_blocks, average_from
     cdef object lock_owner
     cdef void* w_ptr
     cdef double* intercept_ptr
     cdef int64_t* cursor_ptr
+    cdef void* safe_ptr
     cdef PyThread_type_lock handle(self)

@@ -417,8 +417,16 @@ cdef class Shared:
         self.w_ptr = pointer(w)
         self.intercept_ptr = <double*>pointer(self.intercept)
         self.cursor_ptr = <int64_t*>pointer(self.cursor)
-        self.damping = 1.0
+        self.safe_intercept_step = np.inf
+        self.least_damping = 1.0
         self.merge_blocks = self.chunk_blocks = 1
+
+    def limit_steps(self, safe_steps, double safe_intercept_step, double least_damping):
+        """Damp merges: coordinate j adds min(1, safe_steps[j] / eta) of a delta, at least least."""
+        self.safe_steps = safe_steps
+        self.safe_ptr = pointer(safe_steps)
+        self.safe_intercept_step = safe_intercept_step
+        self.least_damping = least_damping
 
     cdef PyThread_type_lock handle(self):
         return (<Lock>self.lock_owner).handle if self.lock_owner is not None else NULL
@@ -429,14 +437,22 @@ cdef void merge(
 ) noexcept nogil:
     """Add what this replica learned since its last merge: v = shared + damping (w - snapshot).
 
+    Adding is as good as serial where the step is safe for all replicas together; where it is
+    not, the damping goes down to that of an average (`_schedules.safe_steps`).
+
     The l1 penalty of the rows since then is applied here, as the prox of their summed steps:
     every replica truncating on its own would carry the sum across zero.
     """
     cdef Py_ssize_t j
     cdef double v
     cdef double amount = s.l1_total if r.l1 != 0.0 else 0.0
+    cdef double damping = 1.0
+    cdef double rate = 1.0 / eta(r, s.t)
+    cdef const real* safe = <const real*>z.safe_ptr
     for j in range(n):
-        v = shared_get(shared + j) + z.damping * (s.scale * w[j] - snapshot[j])
+        if safe != NULL:
+            damping = max(z.least_damping, min(1.0, safe[j] * rate))
+        v = shared_get(shared + j) + damping * (s.scale * w[j] - snapshot[j])
         if amount != 0.0:
             v = soft_threshold(v, amount)
         shared_set(shared + j, v)
@@ -527,7 +543,10 @@ cdef void meet(
     double rows, double* intercept_seen, bint weights_too
 ) noexcept nogil:
     """A worker's meeting with the others: weights, then the intercept, then the average."""
-    cdef double v = shared_get(z.intercept_ptr) + z.damping * (s.intercept - intercept_seen[0])
+    cdef double damping = min(1.0, z.safe_intercept_step / eta(r, s.t))
+    cdef double v
+    damping = max(z.least_damping, damping)
+    v = shared_get(z.intercept_ptr) + damping * (s.intercept - intercept_seen[0])
     shared_set(z.intercept_ptr, v)
     s.intercept = v
     intercept_seen[0] = v
