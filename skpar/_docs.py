@@ -119,9 +119,9 @@ t_ : float
     Samples seen, plus 1.
 n_features_in_ : int
     Number of features.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of features, where `X` has string names.
-history_ : dict of ndarray of shape (n_iter_,)
+history_ : dict of ndarray of shape (`n_iter_`,)
     One entry an epoch: 'epoch', 'samples' (seen so far), 'time' (seconds since the start),
     'objective' (of the weights that the user would get), 'validation_score' (NaN without
     `early_stopping`), 'step_size', 'rows_per_second'. Means over classes for several.

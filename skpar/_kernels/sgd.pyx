@@ -167,7 +167,6 @@ cdef class State:
         else:
             fold[float](<float*>self.w_ptr, self, self.w.shape[0])
 
-
     def plain(self):
         """(w, average) as plain numbers, this state left as it is.
 
