@@ -19,12 +19,11 @@ MIN_ROWS_PER_WORKER = 512
 # Averaged models of fewer rows each are further from the optimum after an epoch than one model
 # of all rows: a second worker would halve the time of an epoch and double their number.
 MIN_ROWS_PER_SHARD = 1 << 15
-# A merge reads and writes every column; below this share of the rows' own work it is cheap.
+# A merge (or a sweep, where rows are written directly) touches every column: at most twice as
+# many columns as the rows between two of them have numbers.
 MERGE_SHARE = 0.5
 # Replicas beyond this many bytes per worker give way to writes into the shared weights.
 MAX_REPLICA_BYTES = 1 << 28
-# Direct writes leave the penalty to sweeps over all columns, this much work apart.
-SWEEP_SHARE = 0.1
 INTERCEPT_ROWS = 32
 CURVATURE_ROWS = 5000
 POWER_ITERATIONS = 8
@@ -54,7 +53,7 @@ class Fit:
     track_loss: bool = False  # whether passes sum the losses that they meet
 
     def recipe(self, eta0, average=0):
-        """The compiled step; only sequential passes average row by row."""
+        """The compiled step."""
         return self.problem.recipe(
             self.batch.sparse, eta0, average=average, track_loss=self.track_loss
         )
@@ -71,7 +70,7 @@ def new_state(fit, t, *, replica=True, l1_per_row=True):
     """A worker's private weights: a copy of the starting ones, or none for direct writes."""
     start, problem = fit.start, fit.problem
     l1 = problem.l1 != 0.0 and l1_per_row
-    return State(
+    state = State(
         start.w.copy() if replica else start.w[:0].copy(),
         start.intercept,
         t=t,
@@ -79,6 +78,8 @@ def new_state(fit, t, *, replica=True, l1_per_row=True):
         average_intercept=start.average_intercept,
         received=np.zeros_like(start.w) if l1 else None,
     )
+    state.averaged = max(0.0, t - problem.average)
+    return state
 
 
 def run_blocks(fit, state, order, recipe, stopped=None):
@@ -140,6 +141,10 @@ class ModelAveraging:
         self.shares = [shard.n_rows / total for shard in shards]
         t = 1.0 + (fit.start.t - 1.0) / n_shards
         self.states = [new_state(part, t) for part in self.parts]
+        # `average` counts samples of the whole fit, a shard counts its own.
+        self.average_from = -(-fit.problem.average // n_shards)
+        for state in self.states:
+            state.averaged = max(0.0, t - self.average_from)
         self.n_workers = min(n_shards, fit.team.size)
 
     def epoch(self, number, eta0):
@@ -149,10 +154,8 @@ class ModelAveraging:
             stopped[0] = True
 
         flag = stopped if self.fit.team.on_threads else None
-        # `average` counts samples of the whole fit, a shard counts its own.
-        average_from = -(-self.fit.problem.average // len(self.parts))
         arguments = [
-            (part, state, number, eta0, k, average_from, flag)
+            (part, state, number, eta0, k, self.average_from, flag)
             for k, (part, state) in enumerate(zip(self.parts, self.states, strict=True))
         ]
         self.states = self.fit.team.run(train_shard, arguments, stop)
@@ -161,7 +164,10 @@ class ModelAveraging:
 
     def _average(self):
         mean = State.mean(self.states, self.shares)
-        self.states = [mean.copy(t=state.t) for state in self.states]
+        counts = [(state.t, state.averaged) for state in self.states]
+        self.states = [mean.copy(t=t) for t, _ in counts]
+        for state, (_, averaged) in zip(self.states, counts, strict=True):
+            state.averaged = averaged
 
     def weights(self):
         s = self.states[0]
@@ -181,10 +187,10 @@ class LockFree:
         self.name = "locked" if locked else "lock-free"
         self.n_workers = n_workers
         self.merge_every = merge_every
-        self.shared = Shared(fit.start.w.copy(), locked=locked)
+        self.direct = self._writes_directly()
+        self.shared = Shared(fit.start.w.copy(), direct=self.direct, locked=locked)
         self.shared.intercept[0] = fit.start.intercept
         self.t = fit.start.t
-        self.direct = self._writes_directly()
         self.states = [self._new_state() for _ in range(n_workers)]
         self.snapshots = [None if self.direct else fit.start.w.copy() for _ in self.states]
         self.block_rows = fit.batch.block_rows
@@ -197,7 +203,7 @@ class LockFree:
     def _new_state(self):
         state = new_state(self.fit, self.t, replica=not self.direct, l1_per_row=False)
         # What was averaged before this fit counts once, not once a worker.
-        state.averaged = max(0.0, self.t - self.fit.problem.average) / self.n_workers
+        state.averaged /= self.n_workers
         return state
 
     def _writes_directly(self):
@@ -210,33 +216,33 @@ class LockFree:
 
     def _plan_merges(self, step):
         batch, shared = self.fit.batch, self.shared
-        sweep = batch.shape[1] / (SWEEP_SHARE * batch.row_numbers)
         if self.direct:
-            shared.merge_blocks = max(1, INTERCEPT_ROWS // self.block_rows)
-            shared.sweep_blocks = max(1, int(sweep / self.block_rows))
-            return
-        if self.merge_every == "auto":
-            rows = merge_rows(self.n_workers, step, self.curvatures.max())
-            cheap = batch.shape[1] / (MERGE_SHARE * batch.row_numbers)
-            rows = max(rows, int(cheap))
-            safe = safe_steps(self.n_workers, rows, self.curvatures)
-            shared.limit_steps(
-                safe[:-1].astype(shared.w.dtype), float(safe[-1]), 1.0 / self.n_workers
-            )
-        else:
+            rows = int(batch.shape[1] / (MERGE_SHARE * batch.row_numbers))
+        elif self.merge_every != "auto":
             rows = self.merge_every
-        shared.merge_blocks = max(1, rows // self.block_rows)
+        else:
+            rows = merge_rows(self.n_workers, step, self.curvatures.max())
+            rows = max(rows, int(batch.shape[1] / (MERGE_SHARE * batch.row_numbers)))
+        often = min(INTERCEPT_ROWS, rows)
+        shared.weight_blocks = max(1, rows // self.block_rows)
+        shared.intercept_blocks = max(1, often // self.block_rows)
+        if self.curvatures is not None:
+            safe = safe_steps(self.n_workers, rows, self.curvatures[:-1])
+            # float32 must be able to hold them; beyond 1e30 no step is damped.
+            safe = np.minimum(safe, 1e30).astype(shared.w.dtype)
+            safe_intercept = safe_steps(self.n_workers, often, self.curvatures[-1])
+            shared.limit_steps(safe, float(safe_intercept), 1.0 / self.n_workers)
 
     def _plan_chunks(self, order):
         per_worker = max(1, order.n_blocks // (8 * self.n_workers))
         chunk = min(self.fit.batch.chunk_blocks(order.block_size), per_worker)
         # At least one merge's rows, so that a chunk does not cut replicas short.
-        self.shared.chunk_blocks = max(1, chunk, min(self.shared.merge_blocks, per_worker))
+        self.shared.chunk_blocks = max(1, chunk, min(self.shared.weight_blocks, per_worker))
 
     def epoch(self, number, eta0):
         fit, shared = self.fit, self.shared
         order = fit.batch.order(fit.shuffle, [fit.seed, number], self.block_rows)
-        recipe = fit.recipe(eta0)
+        recipe = fit.recipe(eta0, average=fit.problem.average)
         # The step of the epoch's middle; merges themselves look at the step of the moment.
         self._plan_merges(recipe.step_size(self.t + 0.5 * fit.batch.n_rows))
         self._plan_chunks(order)

@@ -39,7 +39,8 @@ cdef class State:
 cdef class Shared:
     cdef readonly object w, intercept, cursor, safe_steps
     cdef public double safe_intercept_step, least_damping
-    cdef public Py_ssize_t merge_blocks, sweep_blocks, chunk_blocks, average_from
+    cdef public Py_ssize_t intercept_blocks, weight_blocks, chunk_blocks, average_from
+    cdef readonly bint direct
     cdef object lock_owner
     cdef void* w_ptr
     cdef double* intercept_ptr

@@ -331,7 +331,8 @@ cdef void step_row(
             axpy_dense(<real>(update / s.scale), x, w, n)
         s.intercept += update * r.intercept_rate
     if s.average_ptr != NULL and 0 < r.average_from <= s.t:
-        average_row(x, columns, s, update, n, s.t - r.average_from + 1.0)
+        s.averaged += 1.0
+        average_row(x, columns, s, update, n, s.averaged)
     if r.l1 != 0.0:
         s.l1_total += r.l1 * step
         if s.received_ptr != NULL:
@@ -404,12 +405,14 @@ cdef class Shared:
     """The weights that all workers write, and how they meet there.
 
     cursor[0] is the next chunk of blocks to take, cursor[1] is not 0 when all must stop.
-    `merge_blocks` blocks lie between two merges of a worker's replica; with `sweep_blocks` > 0
-    there are no replicas: rows write straight into `w`, and the penalty follows in sweeps.
+    `weight_blocks` blocks lie between two merges of a worker's replica, `intercept_blocks`
+    between two of its intercept, the densest coordinate. With `direct` there are no replicas:
+    rows write straight into `w`, and the penalty follows in sweeps `weight_blocks` apart.
     """
 
-    def __init__(self, w, *, locked=False):
+    def __init__(self, w, *, direct=False, locked=False):
         self.w = w
+        self.direct = direct
         self.intercept = np.zeros(1)
         self.cursor = np.zeros(2, dtype=np.int64)
         self.lock_owner = Lock() if locked else None
@@ -418,7 +421,7 @@ cdef class Shared:
         self.cursor_ptr = <int64_t*>pointer(self.cursor)
         self.safe_intercept_step = np.inf
         self.least_damping = 1.0
-        self.merge_blocks = self.chunk_blocks = 1
+        self.intercept_blocks = self.weight_blocks = self.chunk_blocks = 1
 
     def limit_steps(self, safe_steps, double safe_intercept_step, double least_damping):
         """Damp merges: coordinate j adds min(1, safe_steps[j] / eta) of a delta, at least least."""
@@ -448,6 +451,8 @@ cdef void merge(
     cdef double damping = 1.0
     cdef double rate = 1.0 / eta(r, s.t)
     cdef const real* safe = <const real*>z.safe_ptr
+    if s.average_ptr != NULL:
+        fold(w, s, n)  # the lazy average must not see the others' deltas as this replica's past
     for j in range(n):
         if safe != NULL:
             damping = max(z.least_damping, min(1.0, safe[j] * rate))
@@ -524,7 +529,7 @@ cdef void shared_blocks(
 cdef void add_to_average(
     const real* shared, State s, Shared z, double rows, Py_ssize_t n
 ) noexcept nogil:
-    """The mean over iterates seen at merges, each weighted by the rows since the last."""
+    """The mean over the shared weights seen at sweeps, each weighted by the rows since the last."""
     cdef real* average = <real*>s.average_ptr
     cdef double rate
     cdef Py_ssize_t j
@@ -551,9 +556,10 @@ cdef void meet(
     intercept_seen[0] = v
     if not weights_too:
         return
-    if z.sweep_blocks == 0:
+    if not z.direct:
         merge(shared, w, snapshot, s, z, r, X.n_columns)
-    elif r.l1 != 0.0 or s.scale != 1.0:
+        return
+    if r.l1 != 0.0 or s.scale != 1.0:
         sweep(shared, s, r, X.n_columns)
     add_to_average(<const real*>shared, s, z, rows, X.n_columns)
 
@@ -565,10 +571,9 @@ cdef void share_blocks(
     """Take chunks of blocks until none is left or a stop is asked for; merge as told."""
     cdef double intercept_seen = s.intercept
     cdef double rows
-    cdef Py_ssize_t lo, hi, b, since
-    cdef bint direct = z.sweep_blocks > 0
-    cdef Py_ssize_t sweep_every = z.sweep_blocks if direct else z.merge_blocks
-    since = 0
+    cdef Py_ssize_t lo, hi, b
+    cdef Py_ssize_t since = 0
+    cdef bint direct = z.direct
     while skpar_load_flag(z.cursor_ptr + 1) == 0:
         lo = skpar_fetch_add(z.cursor_ptr, z.chunk_blocks)
         if lo >= order.n_blocks:
@@ -576,7 +581,7 @@ cdef void share_blocks(
         hi = min(lo + z.chunk_blocks, order.n_blocks)
         s.t = t0 + lo * order.block_size
         while lo < hi:
-            b = min(lo + z.merge_blocks, hi)
+            b = min(lo + z.intercept_blocks, hi)
             if lock != NULL and direct:
                 PyThread_acquire_lock(lock, 1)
             if direct:
@@ -588,10 +593,10 @@ cdef void share_blocks(
             if lock != NULL and not direct:
                 PyThread_acquire_lock(lock, 1)
             meet(shared, w, snapshot, s, z, r, X, rows, &intercept_seen,
-                 since >= sweep_every or b >= order.n_blocks)
+                 since >= z.weight_blocks or b >= order.n_blocks)
             if lock != NULL:
                 PyThread_release_lock(lock)
-            if since >= sweep_every:
+            if since >= z.weight_blocks:
                 since = 0
             lo = b
     if lock != NULL:
