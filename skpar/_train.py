@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
-from skpar._schemes import mean_loss
+from skpar._measures import mean_loss
 
 # "adaptive" gives up below this step size, as in scikit-learn.
 SMALLEST_ADAPTIVE_STEP = 1e-6
