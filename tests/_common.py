@@ -48,6 +48,11 @@ def is_clf(cls):
     return cls.__name__.endswith("Classifier")
 
 
+def workers(cls, n_jobs):
+    """Parameters for n_jobs workers on data where "auto" would take one shard."""
+    return dict(n_jobs=n_jobs) | (dict(n_shards=n_jobs) if "Parallel" in cls.__name__ else {})
+
+
 def schedules_for(loss, is_classifier):
     """The schedules that scikit-learn allows with this loss."""
     passive_aggressive = "hinge" if is_classifier else "epsilon_insensitive"

@@ -11,7 +11,15 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from _common import CLASSIFIERS, ESTIMATORS, WORKER_FUNCTIONS, is_clf, large_problem, small_problem
+from _common import (
+    CLASSIFIERS,
+    ESTIMATORS,
+    WORKER_FUNCTIONS,
+    is_clf,
+    large_problem,
+    small_problem,
+    workers,
+)
 from sklearn.base import clone
 
 import skpar._schemes as schemes
@@ -183,7 +191,7 @@ def test_read_only_input(cls, n_jobs, layout, tmp_path):
     joblib.dump((X, y, weight), tmp_path / "data.joblib")
     X_map, y_map, weight_map = joblib.load(tmp_path / "data.joblib", mmap_mode="r")
     assert not (X_map.data if sp.issparse(X_map) else X_map).flags.writeable
-    est = cls(random_state=0, max_iter=2, tol=None, n_jobs=n_jobs)
+    est = cls(random_state=0, max_iter=2, tol=None, **workers(cls, n_jobs))
     est.fit(X_map, y_map, sample_weight=weight_map)
     assert est.predict(X_map).shape == y.shape
     if n_jobs == 1:
@@ -253,7 +261,7 @@ signals = pytest.mark.skipif(sys.platform == "win32", reason="os.kill there send
 @every
 def test_interrupt(cls):
     """KeyboardInterrupt within a second of Ctrl-C, no thread left, and it fits again."""
-    cases = [[layout, {"n_jobs": n}] for layout in ("dense", "sparse") for n in (1, 2)]
+    cases = [[layout, workers(cls, n)] for layout in ("dense", "sparse") for n in (1, 2)]
     check_interrupts(cls, "binary", cases)
 
 
@@ -268,7 +276,7 @@ def test_interrupt_of_other_fits(cls):
         *([dict(scheme="locked"), dict(merge_every=1)] if "Hogwild" in cls.__name__ else []),
         *([dict(n_shards=3)] if "Parallel" in cls.__name__ else []),
     ]
-    cases = [["sparse", case | {"n_jobs": n}] for case in cases for n in (1, 2)]
+    cases = [["sparse", workers(cls, n) | case] for case in cases for n in (1, 2)]
     check_interrupts(cls, "multiclass", cases)
 
 
@@ -283,7 +291,7 @@ class WorkerError(Exception):
 def test_error_in_a_worker(cls, name, failing_call, monkeypatch):
     """It reaches the caller, the others stop, no thread is left, and it fits again."""
     X, y = large_problem("binary" if is_clf(cls) else "regression")
-    est = cls(random_state=0, n_jobs=2, max_iter=1000, tol=None)
+    est = cls(random_state=0, **workers(cls, 2), max_iter=1000, tol=None)
     clone(est).set_params(max_iter=1).fit(X, y)
     before = set(threading.enumerate())
     original, calls = getattr(schemes, name), []
@@ -310,7 +318,7 @@ def test_overflow_with_workers(cls, n_jobs):
     X, y = large_problem("binary" if is_clf(cls) else "regression")
     loss = "squared_hinge" if is_clf(cls) else "squared_error"
     before = set(threading.enumerate())
-    est = cls(loss=loss, random_state=0, n_jobs=n_jobs, max_iter=50, tol=None)
+    est = cls(loss=loss, random_state=0, **workers(cls, n_jobs), max_iter=50, tol=None)
     est.set_params(learning_rate="constant", eta0=1e300)
     with pytest.raises(ValueError, match="overflow"):
         est.fit(X, y)
