@@ -101,8 +101,10 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         if self.class_weight == "balanced":
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit. In order to use "
-                "'balanced' weights, use compute_class_weight('balanced', classes=classes, y=y) "
-                "on a large enough sample of y, and pass the result as class_weight."
+                "'balanced' weights, use compute_class_weight('balanced', classes=classes, y=y). "
+                "In place of y you can use a large enough sample of the full training set target "
+                "to properly estimate the class frequency distributions. Pass the resulting "
+                "weights as the class_weight parameter."
             )
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
         classes = self._check_classes(classes, first)
