@@ -244,11 +244,8 @@ class LockFree:
         self._plan_merges(recipe.step_size(self.t + 0.5 * fit.batch.n_rows))
         self._plan_chunks(order)
         shared.cursor[:] = 0
-        for state, snapshot in zip(self.states, self.snapshots, strict=True):
+        for state in self.states:
             state.loss_sum = 0.0
-            state.intercept = shared.intercept[0]
-            if not self.direct:
-                state.w[:] = snapshot[:] = shared.w
         arguments = [
             (fit.batch.rows, order, state, shared, recipe, snapshot, self.t)
             for state, snapshot in zip(self.states, self.snapshots, strict=True)

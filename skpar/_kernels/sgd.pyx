@@ -564,16 +564,38 @@ cdef void meet(
     add_to_average(<const real*>shared, s, z, rows, X.n_columns)
 
 
+cdef void refresh(
+    const real* shared, real* w, real* snapshot, State s, Shared z, Py_ssize_t n
+) noexcept nogil:
+    """Start from the shared weights of this moment.
+
+    A worker that woke late would otherwise learn from the weights of the epoch's start, and add
+    a step that the others have taken already.
+    """
+    cdef Py_ssize_t j
+    s.intercept = shared_get(z.intercept_ptr)
+    if z.direct:
+        return
+    for j in range(n):
+        w[j] = snapshot[j] = <real>shared_get(shared + j)
+
+
 cdef void share_blocks(
     real* shared, real* w, real* snapshot, const index* columns, Rows X, Order order, State s,
     Shared z, Recipe r, double t0, PyThread_type_lock lock
 ) noexcept nogil:
     """Take chunks of blocks until none is left or a stop is asked for; merge as told."""
-    cdef double intercept_seen = s.intercept
+    cdef double intercept_seen
     cdef double rows
     cdef Py_ssize_t lo, hi, b
     cdef Py_ssize_t since = 0
     cdef bint direct = z.direct
+    if lock != NULL:
+        PyThread_acquire_lock(lock, 1)
+    refresh(<const real*>shared, w, snapshot, s, z, X.n_columns)
+    if lock != NULL:
+        PyThread_release_lock(lock)
+    intercept_seen = s.intercept
     while skpar_load_flag(z.cursor_ptr + 1) == 0:
         lo = skpar_fetch_add(z.cursor_ptr, z.chunk_blocks)
         if lo >= order.n_blocks:
