@@ -46,18 +46,6 @@ def users_weights(fit, weights, samples):
     return weights.w, weights.intercept
 
 
-class Measure:
-    """Objective and validation score of the weights that the user would get."""
-
-    def __init__(self, fit, score):
-        self.fit, self.score = fit, score
-
-    def __call__(self, w, intercept):
-        objective = mean_loss(self.fit, w, intercept) + self.fit.problem.penalty_value(w)
-        score = self.score(w, intercept) if self.score is not None else math.nan
-        return objective, score
-
-
 def check_finite(weights, epoch):
     """Raise where the weights overflowed, as scikit-learn does."""
     if np.isfinite(weights.intercept) and np.all(np.isfinite(weights.w)):
@@ -89,8 +77,7 @@ def train(fit, scheme, options, score=None):
     `score(w, intercept)`, where given, is the validation score that early stopping looks at;
     the best weights seen are then the user's.
     """
-    measure, history = Measure(fit, score), History()
-    rule = StoppingRule(options.tol, options.n_iter_no_change)
+    history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     eta0, best_score, best = fit.problem.eta0, -math.inf, None
     begin = perf_counter()
     for number in range(options.max_iter):
@@ -101,7 +88,8 @@ def train(fit, scheme, options, score=None):
         weights = scheme.weights()
         check_finite(weights, number + 1)
         w, intercept = users_weights(fit, weights, samples)
-        objective, value = measure(w, intercept)
+        objective = mean_loss(fit, w, intercept) + fit.problem.penalty_value(w)
+        value = score(w, intercept) if score is not None else math.nan
         history.add(
             EpochInfo(
                 epoch=number + 1,
@@ -109,7 +97,7 @@ def train(fit, scheme, options, score=None):
                 time=perf_counter() - begin,
                 objective=objective,
                 validation_score=value,
-                step_size=_step_size(fit, eta0, samples),
+                step_size=fit.recipe(eta0).step_size(fit.start.t + samples),
                 rows_per_second=fit.batch.n_rows / max(seconds, 1e-9),
             )
         )
@@ -130,11 +118,7 @@ def train(fit, scheme, options, score=None):
         user_intercept=intercept,
         n_iter=number + 1,
         history=history.arrays(),
-        eta0=fit.problem.recipe(fit.batch.sparse, eta0).eta0,
+        eta0=fit.recipe(eta0).eta0,
         scheme=scheme.name,
         n_workers=scheme.n_workers,
     )
-
-
-def _step_size(fit, eta0, samples):
-    return fit.problem.recipe(fit.batch.sparse, eta0).step_size(fit.start.t + samples)
