@@ -6,7 +6,7 @@ same bits for any number of workers on any backend.
 
 from dataclasses import replace
 
-from skpar._kernels.sgd import State
+from skpar._kernels.records import State
 from skpar._schemes import Weights, new_state, run_blocks
 
 # Averaged models of fewer rows each are further from the optimum after an epoch than one model
