@@ -166,3 +166,40 @@ cdef class SquaredEpsilonInsensitive(Loss):
 
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 2.0 if fabs(y - p) > self.parameter else 0.0
+
+
+cdef class Smoothed(Loss):
+    """A kinked loss with its corner rounded by a parabola of the given width (Nesterov 2005).
+
+    max(0, e) becomes e^2 / (2 width) for 0 < e < width and e - width / 2 above: at most
+    width / 2 below the kinked loss. e is threshold - y p for a hinge and |y - p| - epsilon for
+    the epsilon-insensitive loss.
+    """
+
+    def __init__(self, Loss loss, double width):
+        Loss.__init__(self, loss.parameter)
+        self.hinge = isinstance(loss, Hinge)
+        self.original, self.width = loss, width
+
+    def __reduce__(self):
+        return Smoothed, (self.original, self.width)
+
+    cdef double excess(self, double y, double p) noexcept nogil:
+        return self.parameter - y * p if self.hinge else fabs(y - p) - self.parameter
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        if e <= 0.0:
+            return 0.0
+        return e * e / (2.0 * self.width) if e < self.width else e - 0.5 * self.width
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        cdef double slope = 0.0 if e <= 0.0 else (e / self.width if e < self.width else 1.0)
+        if self.hinge:
+            return -y * slope
+        return slope if p > y else -slope
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        return 1.0 / self.width if 0.0 < e < self.width else 0.0
