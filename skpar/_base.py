@@ -16,7 +16,7 @@ from skpar._data import check_sparse
 from skpar._kernels.margins import margins
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
-from skpar._train import Options, train
+from skpar._train import Options, train, train_auto, train_on
 
 NO_VALIDATION_WEIGHT = (
     "The sample weights for validation set are all zero, consider using a different random state."
@@ -35,7 +35,7 @@ COMMON_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="left")],
     "n_jobs": [Integral, None],
     "random_state": ["random_state"],
-    "learning_rate": [StrOptions({"constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})],
+    "learning_rate": [StrOptions({"auto", "constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})],
     "eta0": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, None, None, closed="neither")],
     "early_stopping": ["boolean"],
@@ -111,6 +111,10 @@ class BaseParallelSGD(BaseEstimator):
     # -- one weight vector ----------------------------------------------------------------
 
     def _problem(self):
+        rate, eta0 = self.learning_rate, self.eta0
+        if rate == "auto" and self.loss == "perceptron":
+            # Its minimum is w = 0, so it is the steps that count; their size does not.
+            rate, eta0 = "constant", 1.0
         return Problem(
             loss=self.loss,
             epsilon=self.epsilon,
@@ -118,14 +122,17 @@ class BaseParallelSGD(BaseEstimator):
             alpha=self.alpha,
             l1_ratio=self.l1_ratio,
             fit_intercept=bool(self.fit_intercept),
-            learning_rate=self.learning_rate,
-            eta0=self.eta0,
+            learning_rate=rate,
+            eta0=eta0,
             power_t=self.power_t,
             average=int(self.average),
         )
 
-    def _train_one(self, batch, start, seed, n_epochs, team, score=None):
-        """Train one weight vector; `n_epochs` None means fit's own rule."""
+    def _train_one(self, batch, start, seed, n_epochs, team, score=None, step=None):
+        """Train one weight vector; `n_epochs` None means fit's own rule.
+
+        `step` is the automatic step size that an earlier partial_fit found.
+        """
         track_loss = not n_epochs and self.tol is not None and not self.early_stopping
         fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start, track_loss)
         options = Options(
@@ -134,10 +141,20 @@ class BaseParallelSGD(BaseEstimator):
             n_iter_no_change=self.n_iter_no_change,
             verbose=int(self.verbose),
         )
+        if fit.problem.learning_rate == "auto":
+            with team.working(team.size):
+                if n_epochs:
+                    return train_on(fit, self._make_scheme, options, step)
+                return train_auto(fit, self._make_scheme, options, score)
         scheme = self._make_scheme(fit)
         width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
         with team.working(width):
             return train(fit, scheme, options, score)
+
+    def _kept_step(self, k):
+        """The automatic step size of weight vector k, from an earlier partial_fit."""
+        steps = getattr(self, "_auto_steps", None)
+        return steps[k] if steps is not None and len(steps) > k else None
 
     def _training_rows(self, y, sample_weight):
         """(training rows, validation rows), both None without early stopping."""
@@ -229,13 +246,15 @@ class BaseParallelSGD(BaseEstimator):
         self.n_iter_ = longest.n_iter
         self.t_ = longest.weights.t
         self.eta0_ = longest.eta0
+        self._auto_steps = [r.auto_step for r in results]
+        self._finished = all(r.finished for r in results)
         self.scheme_ = longest.scheme
         self.n_workers_ = max(r.n_workers for r in results)
         histories = [r.history for r in results]
         self.history_ = histories[0] if len(histories) == 1 else mean_history(histories)
 
     def _warn_after_fit(self):
-        if self.tol is not None and self.n_iter_ == self.max_iter:
+        if self.tol is not None and self.n_iter_ == self.max_iter and not self._finished:
             warnings.warn(
                 "Maximum number of iteration reached before convergence. Consider increasing "
                 "max_iter to improve the fit.",

@@ -160,7 +160,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             targets = np.where(positive, 1.0, negative)
             batch = Batch.of(X, targets, weights, train_rows)
             score = self._scorer(batch, held_out, sample_weight, _accuracy)
-            results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
+            step = self._kept_step(k) if n_epochs else None
+            results.append(self._train_one(batch, start, int(seed), n_epochs, team, score, step))
         self.classes_ = classes
         self._keep(results, X.dtype)
 

@@ -15,8 +15,12 @@ from skpar._kernels.gradients import curvature_matrix
 MOST_COLUMNS = 3000
 # A sampled Hessian needs this many rows a column to point the right way.
 ROWS_PER_COLUMN = 10
-# Multiply-adds of one Hessian in units of numbers read in a pass, above which it is sampled.
+# Multiply-adds of one Hessian for each number read in a pass: up to the first it has all rows,
+# a sample may cost the second, and beyond the third there is none.
+EXACT_WORK = 150
+SAMPLE_WORK = 50
 MOST_WORK = 200
+LEAST_WORK = 1 << 14
 PAIRS_WITH_HESSIAN = 10
 PAIRS_WITH_DIAGONAL = 30
 # The Hessian is renewed when the rows' curvatures have changed by this share of their sum.
@@ -179,9 +183,13 @@ def hessian_for(objective, frame):
     n, d, batch = objective.n, objective.d, objective.batch
     if d > MOST_COLUMNS:
         return Diagonal(objective, frame)
-    per_row = min(d, batch.row_numbers) ** 2 / 2 if batch.sparse else d * d / 2
-    rows = max(ROWS_PER_COLUMN * d, int(MOST_WORK * batch.work / per_row))
-    return Matrix(objective, frame, rows)
+    per_row = batch.row_numbers**2 / 2
+    least = min(n, ROWS_PER_COLUMN * d)
+    if least * per_row + d**3 / 6 > MOST_WORK * max(batch.work, LEAST_WORK):
+        return Diagonal(objective, frame)
+    if n * per_row <= EXACT_WORK * max(batch.work, LEAST_WORK):
+        return Matrix(objective, frame, n)
+    return Matrix(objective, frame, max(least, int(SAMPLE_WORK * batch.work / per_row)))
 
 
 class Pairs:

@@ -70,7 +70,8 @@ class Problem:
             self.loss_kernel(),
             l1=self.l1,
             l2=self.l2,
-            alpha=self.alpha,
+            # "auto" decays as strong convexity allows: not at all without l2.
+            alpha=self.l2 if self.learning_rate == "auto" else self.alpha,
             schedule=self.learning_rate,
             eta0=eta0,
             power_t=self.power_t,

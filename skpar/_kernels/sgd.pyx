@@ -53,6 +53,7 @@ SCHEDULES = {
     "adaptive": ADAPTIVE,
     "pa1": PA1,
     "pa2": PA2,
+    "auto": OPTIMAL,  # the same decay, 1 / (1 / eta0 + alpha (t - 1)), from an eta0 of its own
 }
 
 
@@ -116,10 +117,13 @@ cdef class Recipe:
         self.average_from = average_from
         self.track_loss = track_loss
         self.signed_by_target = loss.name == "Hinge"
-        if self.schedule == OPTIMAL:
+        if schedule == "optimal":
             # Bottou (2012), section 4.2: the first step is that of a typical weight's size.
             typical = sqrt(1.0 / sqrt(alpha))
             self.eta0 = typical / max(1.0, loss.gradient(1.0, -typical))
+        elif schedule == "auto" and alpha == 0.0:
+            self.schedule = CONSTANT
+        if self.schedule == OPTIMAL:
             self.optimal_start = 1.0 / (self.eta0 * alpha)
 
     def step_size(self, double t):
