@@ -26,6 +26,8 @@ NOTHING = 1e-9
 FIRST_WIDTH = 0.5
 NARROWER = 0.1
 STAGE_TOLERANCE = 0.1
+# How much of what `tol` allows the rounding may take; it is a bound and needs no caution.
+ROUNDING_SHARE = 0.5
 LEAST_WIDTH = 1e-7
 # Epochs of stochastic steps before full gradients, and the rows on which their size is sought.
 STOCHASTIC_EPOCHS = 2
@@ -163,7 +165,7 @@ class AutoFit:
         """Go on with the kink rounded off less than before."""
         if self.width == 0.0:
             scale = self._value_at_zero() if self.problem.loss != "hinge" else 1.0
-            self.width = FIRST_WIDTH * max(scale, 1e-12)
+            self.width = FIRST_WIDTH * (scale if scale > 0 else 1.0)
             self.least_width = LEAST_WIDTH * self.width
         else:
             self.width *= NARROWER
@@ -188,12 +190,13 @@ class AutoFit:
             value = self._true_value()
             if value < self.value or not self.width:
                 self.value, self.x = value, descent.point.x
-            allowed = CAUTION * self.tol * abs(value) + self.floor
+            allowed = self.tol * abs(value)
             rounding = value - descent.value
-            if descent.gap + rounding <= allowed:
+            near = descent.gap <= CAUTION * allowed + self.floor
+            if near and rounding <= ROUNDING_SHARE * allowed + self.floor:
                 self.converged = True
                 return
-            near = descent.gap <= max(STAGE_TOLERANCE * rounding, 0.5 * allowed)
+            near = near or descent.gap <= STAGE_TOLERANCE * rounding
             if not self.width or not (near or descent.stuck) or self.width <= self.least_width:
                 self.stuck = descent.stuck
                 return

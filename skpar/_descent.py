@@ -19,6 +19,14 @@ FLAT = 0.1
 RATE_STEPS = 3
 
 
+# Losses that are straight somewhere: Newton's model is blind there, so it borrows a share of the
+# curvature of a parabola above the loss (Hunter & Lange 2004): all of it at first, less after
+# each full step, more after a shortened one, as Levenberg and Marquardt damp.
+STRAIGHT = ("hinge", "huber", "modified_huber", "epsilon_insensitive")
+LESS_CARE, MORE_CARE = 0.2, 5.0
+LEAST_CARE = 1e-6
+
+
 class Descent:
     """Minimise an `Objective` plus l1 ||w||_1 from x; `aim`, look at `gap`, then `move`."""
 
@@ -31,6 +39,10 @@ class Descent:
         self.thresholds[: objective.d] = l1 * self.frame.scale
         self._arrive(objective.at(x))
         self.gains, self.step_size, self.stuck = [], 1.0, False
+        self.straight = objective.problem.loss in STRAIGHT
+        self.care = 0.0
+        if self.straight:
+            self.care = 1.0 if like is None else LESS_CARE
 
     def _arrive(self, point):
         self.point = point
@@ -45,8 +57,12 @@ class Descent:
 
     def aim(self):
         """Choose the direction; `gap` then says how far the optimum may be below."""
-        if self.hessian.outdated(self.point):
-            self.hessian.renew(self.point)
+        curvatures = self.point.curvatures
+        if self.care:
+            parabolas = self.objective.majorants(self.point.margins)
+            curvatures = np.maximum(curvatures, self.care * parabolas)
+        if self.hessian.outdated(curvatures):
+            self.hessian.renew(curvatures)
             if self.hessian.exact:
                 self.pairs.clear()
         if not self.l1:
@@ -82,8 +98,10 @@ class Descent:
         """
         # With l1 the slope is that of the whole model step: the same half bounds its gain.
         promised = -0.5 * self.slope
-        if self.hessian.exact or len(self.gains) < 2:
+        if self.hessian.exact and not self.straight:
             return promised
+        if len(self.gains) < 2:
+            return promised if self.slope == 0.0 else np.inf
         last = self.gains[-RATE_STEPS - 1 :]
         rate = (max(last[-1], 0.0) / max(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
         rate = min(max(rate, 0.1), 0.95)
@@ -105,6 +123,9 @@ class Descent:
         self._arrive(trial)
         self.gains.append(value - self.value)
         self.step_size = step
+        if self.straight:
+            self.care *= LESS_CARE if step == 1.0 else MORE_CARE
+            self.care = min(max(self.care, LEAST_CARE), 1.0)
         self.pairs.add(self.z - z, self.g - g)
         return True
 
@@ -113,7 +134,10 @@ class Descent:
         if self.pairs.steps:
             self.pairs.clear()
             if not isinstance(self.hessian, Diagonal):
-                self.hessian.renew(self.point)
+                self.hessian.renew(self.point.curvatures)
+            return True
+        if self.straight and self.care < 1.0:
+            self.care = 1.0
             return True
         self.stuck = True
         return False

@@ -84,20 +84,19 @@ class Matrix:
         self.curvatures = None
         self.rng = np.random.default_rng(0)
 
-    def outdated(self, point):
+    def outdated(self, curvatures):
         if self.curvatures is None:
             return True
         if self.objective.problem.loss == "squared_error":
             return False
         share = RENEW_SHARE if self.exact else RENEW_SHARE_SAMPLED
-        moved = np.abs(point.curvatures - self.curvatures).sum()
-        return moved > share * self.curvatures.sum()
+        return np.abs(curvatures - self.curvatures).sum() > share * self.curvatures.sum()
 
-    def renew(self, point):
+    def renew(self, curvatures):
         objective, frame = self.objective, self.frame
         size = objective.size
-        self.curvatures = point.curvatures
-        H = self._sum(*self._sample(point.curvatures))[:size, :size] / objective.n
+        self.curvatures = curvatures
+        H = self._sum(*self._sample(curvatures))[:size, :size] / objective.n
         H += np.triu(H, 1).T
         at = np.arange(objective.d)
         H[at, at] += objective.l2 * frame.scale**2
@@ -161,13 +160,13 @@ class Diagonal:
         self.pairs = PAIRS_WITH_DIAGONAL
         self.diagonal = None
 
-    def outdated(self, point):
+    def outdated(self, curvatures):
         return self.diagonal is None
 
-    def renew(self, point):
+    def renew(self, curvatures):
         objective, frame = self.objective, self.frame
-        sums, squares = objective.moments(point.curvatures)
-        mean = float(point.curvatures.mean())
+        sums, squares = objective.moments(curvatures)
+        mean = float(curvatures.mean())
         spread = squares - 2 * frame.center * sums + frame.center**2 * mean
         self.diagonal = np.full(objective.size, mean)
         self.diagonal[: objective.d] = (np.maximum(spread, 0) + objective.l2) * frame.scale**2

@@ -13,6 +13,7 @@ from skpar._kernels.gradients import (
     curved_product,
     loss_along,
     loss_and_gradient,
+    majorants,
 )
 
 # Numbers read by one span: a fraction of a millisecond, so that workers end together.
@@ -163,6 +164,18 @@ class Objective:
         if self.n < LINE_ROWS:
             spans = [(0, self.order.n_blocks)]
         return np.sum(self.in_spans(part, spans), axis=0) / self.n
+
+    def majorants(self, margins):
+        """What stands in for curvatures where the loss is straight."""
+        out = np.empty(self.n)
+
+        def part(lo, hi):
+            rows = self._rows(lo, hi)
+            own = margins, out, rows.start, rows.stop, self.batch.subset
+            majorants(self.batch.rows, self.loss, *own)
+
+        self.in_spans(part)
+        return out
 
     def moments(self, factors=None):
         """(sum_i a_i x_ij, sum_i a_i x_ij^2) / n over the rows; a is 1 where not given."""

@@ -548,3 +548,19 @@ def loss_along(Rows X, Loss loss, p, q, double t, Py_ssize_t lo, Py_ssize_t hi, 
     with nogil:
         sum_along(X.targets, X.weights, rows, loss, at, along, t, lo, hi, sums)
     return sums[0], sums[1], sums[2]
+
+
+def majorants(Rows X, Loss loss, margins, out, Py_ssize_t lo, Py_ssize_t hi, subset=None):
+    """s_i times the curvature of a parabola above the loss, into `out`, for positions lo to hi."""
+    cdef const double* p = doubles(margins, hi)
+    cdef double* target = doubles(out, hi)
+    cdef const int64_t* rows = NULL
+    if subset is not None:
+        rows = <const int64_t*><size_t>subset.ctypes.data
+    cdef Py_ssize_t i, k
+    with nogil:
+        for k in range(lo, hi):
+            i = rows[k] if rows != NULL else k
+            target[k] = loss.majorant(X.targets[i], p[k])
+            if X.weights != NULL:
+                target[k] *= X.weights[i]

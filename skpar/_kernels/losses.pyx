@@ -28,6 +28,13 @@ cdef class Loss:
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 0.0
 
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        """The curvature of a parabola that touches the loss at p and lies above it.
+
+        Where a loss is straight its own curvature says nothing of how far a step may go.
+        """
+        return self.curvature(y, p)
+
     def py_value(self, double y, double p):
         """`value` for tests."""
         return self.value(y, p)
@@ -35,6 +42,10 @@ cdef class Loss:
     def py_curvature(self, double y, double p):
         """`curvature` for tests."""
         return self.curvature(y, p)
+
+    def py_majorant(self, double y, double p):
+        """`majorant` for tests."""
+        return self.majorant(y, p)
 
     def py_gradient(self, double y, double p):
         """`gradient` for tests."""
@@ -105,6 +116,10 @@ cdef class ModifiedHuber(Loss):
         cdef double z = y * p
         return 2.0 if -1.0 <= z < 1.0 else 0.0
 
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        cdef double z = y * p
+        return 2.0 if z >= -1.0 else 2.0 / -z
+
 
 cdef class SquaredError(Loss):
     """(y - p)^2 / 2."""
@@ -136,6 +151,10 @@ cdef class Huber(Loss):
 
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 1.0 if fabs(p - y) <= self.parameter else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        cdef double r = fabs(p - y)
+        return 1.0 if r <= self.parameter else self.parameter / r
 
 
 cdef class EpsilonInsensitive(Loss):
@@ -203,3 +222,7 @@ cdef class Smoothed(Loss):
     cdef double curvature(self, double y, double p) noexcept nogil:
         cdef double e = self.excess(y, p)
         return 1.0 / self.width if 0.0 < e < self.width else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        # One over twice the distance to the kink, on either side of it.
+        return 0.5 / max(fabs(self.excess(y, p)), 0.5 * self.width)
