@@ -35,7 +35,9 @@ COMMON_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="left")],
     "n_jobs": [Integral, None],
     "random_state": ["random_state"],
-    "learning_rate": [StrOptions({"auto", "constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})],
+    "learning_rate": [
+        StrOptions({"auto", "constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})
+    ],
     "eta0": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, None, None, closed="neither")],
     "early_stopping": ["boolean"],

@@ -166,7 +166,9 @@ def train_auto(fit, make_scheme, options, score=None):
             best_score, best = value, (w.copy(), intercept)
         finished = auto.finished or (score is not None and rule.no_more_gain(-value))
     w, intercept = best if best is not None else (w, intercept)
-    weights = replace(fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.n_rows)
+    weights = replace(
+        fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
+    )
     if fit.start.average is not None:
         weights.average, weights.average_intercept = w.copy(), intercept
     return Result(

@@ -12,8 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(SKPAR_NO_CLONES) && \
-    (!defined(__clang__) || __clang_major__ >= 14)
+/* gcc only: clang refuses clones beside `unused`. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(SKPAR_NO_CLONES)
 #define SKPAR_WIDE __attribute__((target_clones("avx512f", "avx2,fma", "default")))
 #else
 #define SKPAR_WIDE
