@@ -13,7 +13,7 @@ import numpy as np
 from skpar._data import Batch
 from skpar._descent import Descent
 from skpar._kernels.losses import Smoothed
-from skpar._newton import MOST_COLUMNS
+from skpar._newton import has_matrix
 from skpar._objective import Objective
 from skpar._schemes import Fit, Sequential, Weights
 
@@ -32,6 +32,7 @@ LEAST_WIDTH = 1e-7
 # Epochs of stochastic steps before full gradients, and the rows on which their size is sought.
 STOCHASTIC_EPOCHS = 2
 SEARCH_ROWS = 2000
+SHORT_EPOCH = 1 << 22
 SEARCH_FACTOR = 4.0
 MOST_SEARCH = 24
 
@@ -125,12 +126,15 @@ class AutoFit:
 
     def _starts_with_steps(self):
         batch = self.fit.batch
-        return batch.sparse and batch.shape[1] > MOST_COLUMNS and batch.n_rows > SEARCH_ROWS
+        return batch.sparse and not has_matrix(batch.n_rows, batch) and batch.n_rows > SEARCH_ROWS
 
     def _prepare_steps(self):
         self.eta0 = find_step(self.fit)
         self.problem = replace(self.problem, eta0=self.eta0)
-        self.scheme = self.make_scheme(replace(self.fit, problem=self.problem))
+        fit = replace(self.fit, problem=self.problem)
+        # Several workers cost more to set up than they save in a few short epochs.
+        short = fit.batch.work < SHORT_EPOCH
+        self.scheme = Sequential(fit) if short else self.make_scheme(fit)
         self.name, self.n_workers = self.scheme.name, self.scheme.n_workers
 
     # -- stochastic steps -----------------------------------------------------------------

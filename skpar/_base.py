@@ -7,20 +7,18 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
-from skpar._kernels.margins import margins
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
-from skpar._train import Options, train, train_auto, train_on
+from skpar._train import NOBODY, Options, train, train_auto, train_on
+from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
+from skpar._workers import limit_blas
 
-NO_VALIDATION_WEIGHT = (
-    "The sample weights for validation set are all zero, consider using a different random state."
-)
 MAX_SEED = np.iinfo(np.int32).max
 
 COMMON_CONSTRAINTS = {
@@ -48,7 +46,7 @@ COMMON_CONSTRAINTS = {
 }
 
 
-class BaseParallelSGD(BaseEstimator):
+class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
     """Parameters, validation and the fit of one weight vector.
 
     A family says by `_make_scheme(fit)` who owns the weights and by `_shared_memory` whether
@@ -130,7 +128,7 @@ class BaseParallelSGD(BaseEstimator):
             average=int(self.average),
         )
 
-    def _train_one(self, batch, start, seed, n_epochs, team, score=None, step=None):
+    def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, step=None):
         """Train one weight vector; `n_epochs` None means fit's own rule.
 
         `step` is the automatic step size that an earlier partial_fit found.
@@ -142,50 +140,29 @@ class BaseParallelSGD(BaseEstimator):
             tol=None if n_epochs else self.tol,
             n_iter_no_change=self.n_iter_no_change,
             verbose=int(self.verbose),
+            early_stopping=bool(self.early_stopping),
         )
         if fit.problem.learning_rate == "auto":
-            with team.working(team.size):
+            # One BLAS thread for one worker too: the same bits for any n_jobs.
+            with limit_blas(), team.working(team.size):
                 if n_epochs:
                     return train_on(fit, self._make_scheme, options, step)
-                return train_auto(fit, self._make_scheme, options, score)
+                return train_auto(fit, self._make_scheme, options, watch)
         scheme = self._make_scheme(fit)
         width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
         with team.working(width):
-            return train(fit, scheme, options, score)
+            return train(fit, scheme, options, watch)
 
     def _kept_step(self, k):
         """The automatic step size of weight vector k, from an earlier partial_fit."""
         steps = getattr(self, "_auto_steps", None)
         return steps[k] if steps is not None and len(steps) > k else None
 
-    def _training_rows(self, y, sample_weight):
-        """(training rows, validation rows), both None without early stopping."""
-        if not self.early_stopping:
+    def _training_rows(self, y, sample_weight, validation):
+        """(training rows, validation rows), both None where none are to be split off."""
+        if not self.early_stopping or validation is not None:
             return None, None
-        kind = StratifiedShuffleSplit if isinstance(self, ClassifierMixin) else ShuffleSplit
-        split = kind(test_size=self.validation_fraction, random_state=self.random_state)
-        train_rows, held_out = next(split.split(np.zeros((len(y), 1)), y))
-        if len(train_rows) == 0 or len(held_out) == 0:
-            raise ValueError(
-                f"Splitting {len(y)} samples into a train set and a validation set with "
-                f"validation_fraction={self.validation_fraction!r} led to an empty set "
-                f"({len(train_rows)} and {len(held_out)} samples). Please either change "
-                "validation_fraction, increase number of samples, or disable early_stopping."
-            )
-        if sample_weight is not None and not np.any(sample_weight[held_out] > 0):
-            raise ValueError(NO_VALIDATION_WEIGHT)
-        return np.sort(train_rows).astype(np.int64), np.sort(held_out).astype(np.int64)
-
-    def _scorer(self, batch, held_out, sample_weight, metric):
-        if held_out is None:
-            return None
-        weights = None if sample_weight is None else sample_weight[held_out]
-
-        def score(w, intercept):
-            p = margins(batch.rows, w, intercept, 0, len(held_out), held_out)
-            return metric(batch.targets[held_out], p, weights)
-
-        return score
+        return split_rows(self, y, sample_weight)
 
     def _starts(self, shape, dtype, coef_init, intercept_init):
         """`Weights` for each row of a (n_models, n_features) model, checked and copied."""
@@ -254,6 +231,10 @@ class BaseParallelSGD(BaseEstimator):
         self.n_workers_ = max(r.n_workers for r in results)
         histories = [r.history for r in results]
         self.history_ = histories[0] if len(histories) == 1 else mean_history(histories)
+
+    def _fitted_attributes(self, more=()):
+        """What a copy of this estimator needs to predict."""
+        return {name: getattr(self, name) for name in ("coef_", "intercept_", "history_", *more)}
 
     def _warn_after_fit(self):
         if self.tol is not None and self.n_iter_ == self.max_iter and not self._finished:

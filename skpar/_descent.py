@@ -8,7 +8,7 @@ Sun & Saunders 2014) where there is a Hessian, and by orthant-wise steps (OWL-QN
 import numpy as np
 
 from skpar._kernels.quadratic import descend
-from skpar._newton import Diagonal, Frame, Pairs, hessian_for
+from skpar._newton import Diagonal, Pairs, coordinates_for
 
 # A step must win this share of what the model promised (Armijo).
 ENOUGH = 0.1
@@ -32,8 +32,10 @@ class Descent:
 
     def __init__(self, objective, x, l1=0.0, like=None):
         self.objective, self.l1 = objective, l1
-        self.frame = Frame(objective) if like is None else like.frame
-        self.hessian = hessian_for(objective, self.frame)
+        if like is None:
+            self.frame, self.hessian = coordinates_for(objective)
+        else:
+            self.frame, self.hessian = like.frame, like.hessian.anew(objective)
         self.pairs = Pairs(self.hessian.pairs)
         self.thresholds = np.zeros(objective.size)
         self.thresholds[: objective.d] = l1 * self.frame.scale

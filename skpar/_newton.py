@@ -74,6 +74,22 @@ class Frame:
         return result
 
 
+class PlainFrame:
+    """The coordinates themselves: for columns so many that even a copy of a vector counts."""
+
+    def __init__(self, objective):
+        self.center, self.scale = np.zeros(objective.d), np.ones(objective.d)
+
+    def weights(self, z):
+        return z
+
+    def coordinates(self, x):
+        return x
+
+    def gradient(self, g):
+        return g
+
+
 class Matrix:
     """The Hessian in a frame's coordinates, of all rows or of a sample, factored."""
 
@@ -146,6 +162,9 @@ class Matrix:
             return part(0, len(rows))
         return sum(objective.in_spans(part, spans))
 
+    def anew(self, objective):
+        return Matrix(objective, self.frame, self.rows_wanted)
+
     def solve(self, q):
         return dpotrs(self.factor, q, lower=0)[0]
 
@@ -165,30 +184,42 @@ class Diagonal:
 
     def renew(self, curvatures):
         objective, frame = self.objective, self.frame
-        sums, squares = objective.moments(curvatures)
+        sums, spread = objective.moments(curvatures)
         mean = float(curvatures.mean())
-        spread = squares - 2 * frame.center * sums + frame.center**2 * mean
+        if not objective.batch.sparse:
+            spread = spread - 2 * frame.center * sums + frame.center**2 * mean
         self.diagonal = np.full(objective.size, mean)
         self.diagonal[: objective.d] = (np.maximum(spread, 0) + objective.l2) * frame.scale**2
         least = 1e-6 * max(float(self.diagonal.mean()), 1e-300)
         self.diagonal = np.maximum(self.diagonal, least)
 
+    def anew(self, objective):
+        return Diagonal(objective, self.frame)
+
     def solve(self, q):
         return q / self.diagonal
 
 
-def hessian_for(objective, frame):
-    """A `Matrix` of as many rows as pay, or a `Diagonal`."""
+def has_matrix(n, batch):
+    """Whether a Hessian of n rows, or of a sample of them, is worth its cost."""
+    d = batch.shape[1]
+    least = min(n, ROWS_PER_COLUMN * d) * batch.row_numbers**2 / 2
+    return d <= MOST_COLUMNS and least + d**3 / 6 <= MOST_WORK * max(batch.work, LEAST_WORK)
+
+
+def coordinates_for(objective):
+    """(frame, Hessian): a `Matrix` of as many rows as pay, or a `Diagonal`."""
     n, d, batch = objective.n, objective.d, objective.batch
-    if d > MOST_COLUMNS:
-        return Diagonal(objective, frame)
+    if not has_matrix(n, batch):
+        frame = PlainFrame(objective) if batch.sparse else Frame(objective)
+        return frame, Diagonal(objective, frame)
     per_row = batch.row_numbers**2 / 2
-    least = min(n, ROWS_PER_COLUMN * d)
-    if least * per_row + d**3 / 6 > MOST_WORK * max(batch.work, LEAST_WORK):
-        return Diagonal(objective, frame)
     if n * per_row <= EXACT_WORK * max(batch.work, LEAST_WORK):
-        return Matrix(objective, frame, n)
-    return Matrix(objective, frame, max(least, int(SAMPLE_WORK * batch.work / per_row)))
+        rows = n
+    else:
+        rows = max(min(n, ROWS_PER_COLUMN * d), int(SAMPLE_WORK * batch.work / per_row))
+    frame = Frame(objective)
+    return frame, Matrix(objective, frame, rows)
 
 
 class Pairs:

@@ -25,6 +25,19 @@ class Options:
     tol: float | None
     n_iter_no_change: int
     verbose: int = 0
+    early_stopping: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on: `score(w, intercept)` on validation rows, and `heard`, called after each epoch
+    with (w, intercept, history so far), which may end the fit by returning True."""
+
+    score: object = None
+    heard: object = None
+
+
+NOBODY = Watch()
 
 
 @dataclass
@@ -76,12 +89,13 @@ def mean_loss_met(fit, scheme, weights):
     return mean + fit.problem.penalty_value(weights.w)
 
 
-def train(fit, scheme, options, score=None, check=True):
-    """Run epochs of `scheme` until the stopping rule or `max_iter` ends them.
+def train(fit, scheme, options, watch=NOBODY, check=True):
+    """Run epochs of `scheme` until the stopping rule, a callback or `max_iter` ends them.
 
-    `score(w, intercept)`, where given, is the validation score that early stopping looks at;
-    the best weights seen are then the user's.
+    With early stopping the rule looks at the validation score, and the best weights seen are
+    the user's.
     """
+    score = watch.score
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     eta0, best_score, best = fit.problem.eta0, -math.inf, None
     begin, finished = perf_counter(), False
@@ -109,9 +123,12 @@ def train(fit, scheme, options, score=None, check=True):
         )
         if options.verbose:
             report(EpochInfo(**history.entries[-1]), options.max_iter)
-        if score is not None and value > best_score:
+        if options.early_stopping and value > best_score:
             best_score, best = value, (w.copy(), intercept)
-        met = mean_loss_met(fit, scheme, weights) if score is None else -value
+        if watch.heard is not None and watch.heard(w.copy(), intercept, history):
+            finished = True
+            break
+        met = -value if options.early_stopping else mean_loss_met(fit, scheme, weights)
         if rule.no_more_gain(met):
             if fit.problem.learning_rate != "adaptive" or eta0 <= SMALLEST_ADAPTIVE_STEP:
                 finished = True
@@ -132,12 +149,13 @@ def train(fit, scheme, options, score=None, check=True):
     )
 
 
-def train_auto(fit, make_scheme, options, score=None):
+def train_auto(fit, make_scheme, options, watch=NOBODY):
     """Run a whole fit of learning_rate="auto" until its end is certain or `max_iter` is met.
 
-    With `score` it ends when the score has not risen for `n_iter_no_change` epochs, and the
-    best weights seen are the user's.
+    With early stopping it ends, too, when the validation score has not risen for
+    `n_iter_no_change` epochs, and the best weights seen are the user's.
     """
+    score = watch.score
     auto = AutoFit(fit, make_scheme, options.tol)
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     best_score, best, begin, number = -math.inf, None, perf_counter(), 0
@@ -162,9 +180,12 @@ def train_auto(fit, make_scheme, options, score=None):
         history.add(info)
         if options.verbose:
             report(info, options.max_iter)
-        if score is not None and value >= best_score:
+        # Of equal scores the later weights are nearer to the optimum.
+        if options.early_stopping and value >= best_score:
             best_score, best = value, (w.copy(), intercept)
-        finished = auto.finished or (score is not None and rule.no_more_gain(-value))
+        finished = auto.finished or (options.early_stopping and rule.no_more_gain(-value))
+        if watch.heard is not None and watch.heard(w.copy(), intercept, history):
+            finished = True
     w, intercept = best if best is not None else (w, intercept)
     weights = replace(
         fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
