@@ -15,7 +15,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_validation"},
     {"_train"},
     {"_auto"},
-    {"_descent"},
+    {"_descent", "_averaging", "_lockfree"},
     {"_newton"},
     {"_objective", "_schemes"},
     {"_measures", "_workers", "sources"},

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.rows cimport index, real
-from skpar._kernels.sgd cimport Order, Rows
+from skpar._kernels.records cimport Order, Rows, block_at
 
 cdef extern from "gradients.h" nogil:
     void chunk_margins_f64(const double*, const int64_t*, Py_ssize_t, Py_ssize_t, const double*,
@@ -83,7 +83,7 @@ cdef struct Outputs:
 
 cdef inline Py_ssize_t first_position(Order order, Py_ssize_t b) noexcept nogil:
     """Where block b of the visiting order starts: the only look into an `Order`."""
-    return order.blocks[b] * order.block_size
+    return block_at(order, b) * order.block_size
 
 
 cdef struct Cursor:
