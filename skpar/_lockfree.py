@@ -76,7 +76,7 @@ class LockFree:
         """(columns merged often, their places), None for all columns."""
         batch = self.fit.batch
         n_columns = batch.shape[1]
-        if not batch.sparse or whole and n_columns <= self._affordable(MAX_MERGE_ROWS):
+        if not batch.sparse or (whole and n_columns <= self._affordable(MAX_MERGE_ROWS)):
             return None, None
         if not whole and self.merge_every == 1:
             return np.zeros(0, dtype=np.int64), None

@@ -12,11 +12,14 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"estimators", "stream"},
     {"_classifier", "_regressor"},
     {"_base"},
+    {"_validation"},
     {"_train"},
-    {"_averaging", "_lockfree"},
-    {"_schemes"},
+    {"_auto"},
+    {"_descent", "_averaging", "_lockfree"},
+    {"_newton"},
+    {"_objective", "_schemes"},
     {"_measures", "_workers", "sources"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
+    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -28,7 +31,15 @@ HOME = {  # libraries that belong to one room, or to a few
     "concurrent": {"_workers", "stream"},
     "multiprocessing": {"_workers", "stream"},
     "matplotlib": {"display"},
-    "sklearn": {"estimators", "_classifier", "_regressor", "_base", "display", "_callbacks"},
+    "sklearn": {
+        "estimators",
+        "_classifier",
+        "_regressor",
+        "_base",
+        "_validation",
+        "display",
+        "_bridge",
+    },
 }
 MODULES = sorted(
     {p.stem for p in ROOT.glob("*.py")}
