@@ -25,6 +25,11 @@ def _controller():
     return ThreadpoolController()
 
 
+def thread_pools():
+    """threadpoolctl's description of each BLAS and OpenMP library in this process."""
+    return _controller().info()
+
+
 class _BlasLimit:
     """One BLAS thread while any fit has workers; restored by the last one out.
 
