@@ -51,32 +51,44 @@ def test_one_worker_visits_each_row_once(layout, n, shuffle):
         np.testing.assert_allclose(est.coef_, STEP * y, rtol=1e-12)
 
 
+def own_columns(layout, n=70_001, per_row=3):
+    """Each row with columns of its own, so that no worker's steps meet another's."""
+    columns = np.random.default_rng(0).permutation(n * per_row)
+    starts = np.arange(0, n * per_row + 1, per_row)
+    shape = (n, n * per_row)
+    return columns.reshape(n, per_row), lay(
+        sp.csr_matrix((np.ones(starts[-1]), columns, starts), shape), layout
+    )
+
+
+@pytest.mark.parametrize("scheme", ["locked", "lock-free"])
 @pytest.mark.parametrize("merge_every", [1, 100, 10_000])  # "auto" may damp what is merged
 @pytest.mark.parametrize("n_jobs", [2, 3, 4])
 @pytest.mark.parametrize("layout", ["csr", "csr int64"])
-def test_workers_visit_each_row_once(layout, n_jobs, merge_every):
-    """Each row with its own columns, so that no worker's steps meet another's."""
-    n, per_row = 70_001, 3
-    columns = np.random.default_rng(0).permutation(n * per_row)
-    starts = np.arange(0, n * per_row + 1, per_row)
-    X = lay(sp.csr_matrix((np.ones(n * per_row), columns, starts), (n, n * per_row)), layout)
-    y = np.ones(n)
-    est = counter(random_state=0, n_jobs=n_jobs, merge_every=merge_every).fit(X, y)
+def test_workers_visit_each_row_once(layout, n_jobs, merge_every, scheme):
+    columns, X = own_columns(layout)
+    est = counter(random_state=0, n_jobs=n_jobs, merge_every=merge_every, scheme=scheme)
+    est.fit(X, np.ones(len(columns)))
     assert est.n_workers_ > 1
-    np.testing.assert_allclose(est.coef_, STEP, rtol=1e-12)
+    steps = est.coef_[columns] / STEP
+    if scheme == "locked":
+        np.testing.assert_allclose(steps, 1, rtol=1e-12)
+    else:
+        # Two merges at one moment may lose a step (Niu et al. 2011); none is made twice.
+        assert np.all((steps == 0) | np.isclose(steps, 1, rtol=1e-12))
+        assert np.mean(steps == 0) < 0.01
 
 
-def test_workers_visit_the_rows_of_the_training_part_once():
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_workers_visit_the_rows_of_the_training_part_once(n_jobs):
     """A validation split leaves its rows out."""
-    n, per_row = 70_001, 3
-    starts = np.arange(0, n * per_row + 1, per_row)
-    X = sp.csr_matrix((np.ones(starts[-1]), np.arange(starts[-1]), starts), (n, n * per_row))
-    for n_jobs in (1, 2):
-        est = counter(random_state=0, n_jobs=n_jobs, early_stopping=True, merge_every=100)
-        est.fit(X, np.ones(n))
-        seen = np.isclose(est.coef_, STEP, rtol=1e-12).reshape(n, per_row)
-        assert np.all((est.coef_ == 0) | seen.ravel())
-        assert seen.any(axis=1).sum() == seen.all(axis=1).sum() == n - (-(-n // 10))
+    columns, X = own_columns("csr")
+    n = len(columns)
+    est = counter(random_state=0, n_jobs=n_jobs, merge_every=100, scheme="locked")
+    est.set_params(early_stopping=True).fit(X, np.ones(n))
+    steps = est.coef_[columns] / STEP
+    assert np.all((steps == 0) | np.isclose(steps, 1, rtol=1e-12))
+    assert (steps != 0).any(axis=1).sum() == (steps != 0).all(axis=1).sum() == n - -(-n // 10)
 
 
 def test_orders_differ_by_epoch_and_seed_and_repeat():
