@@ -5,6 +5,7 @@
 is such a process: it fits the data in FOLDER and prints bytes.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,11 +22,14 @@ EPOCHS = 3
 
 def peak():
     """The most bytes that this process has held."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # getrusage counts what the parent held when it made this process, too.
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def load(folder):
