@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from skpar._kernels.build import compiler, cython_version
+from skpar._kernels.rows import simd_level
 from skpar._workers import local_team, thread_pools
 
 # Extras that only developers install; they say nothing of how skpar runs.
@@ -17,8 +18,9 @@ def show_versions():
     """Print what a bug report should say of this installation.
 
     That is the versions of skpar, Python and what skpar depends on, the number of cores and
-    of threads that `n_jobs=-1` gives, the thread pools of BLAS and OpenMP, and the compiler of
-    the kernels.
+    of threads that `n_jobs=-1` gives, the thread pools of BLAS and OpenMP, and the kernels' SIMD
+    level and compiler. The environment variable `SKPAR_SIMD` (scalar, neon, sse2, avx2 or
+    avx512) lowers the level of a process that sets it before it imports skpar.
 
     Examples
     --------
@@ -40,7 +42,14 @@ def _sections():
     yield "System", [("python", sys.version.replace("\n", " ")), ("machine", platform.platform())]
     yield "Dependencies", [(name, _version(name)) for name in needed]
     yield "Optional", [(name, _version(name)) for name in optional]
-    yield "Kernels", [("compiler", compiler()), ("Cython", cython_version())]
+    yield (
+        "Kernels",
+        [
+            ("SIMD", simd_level()),
+            ("compiler", compiler()),
+            ("Cython", cython_version()),
+        ],
+    )
     yield "Threads", [("cores", os.cpu_count()), ("n_jobs=-1", local_team(-1).threads)]
     for pool in thread_pools():
         kind = pool.get("internal_api", "unknown")

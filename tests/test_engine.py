@@ -239,7 +239,8 @@ for dtype in ("float64", "float32"):
             for penalty in ("l2", "l1"):
                 common = dict(penalty=penalty, max_iter=3, tol=None, random_state=0)
                 reg = HogwildRegressor(eta0=1e-3, learning_rate="constant", **common)
-                clf = HogwildClassifier(loss="log_loss", learning_rate="optimal", **common)
+                clf = HogwildClassifier(loss="log_loss", eta0=0.01, **common)
+                clf.set_params(learning_rate="constant")
                 results += [reg.fit(rows, y).coef_, clf.fit(rows, y > 0).coef_.ravel()]
                 results += [reg.predict(rows), clf.decision_function(rows)]
 np.save(sys.argv[1], np.concatenate(results).astype(float))

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from _common import SHARED_DATA, HogwildClassifier, HogwildRegressor, load_shared, objectives
 from sklearn.linear_model import LogisticRegression, Ridge
 
-import skpar._schemes as schemes
+import skpar._lockfree as lockfree
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EPOCHS = 10
@@ -44,7 +44,7 @@ class Many:
     """An estimator with as many workers as n_jobs says, whatever the data."""
 
     def _make_scheme(self, fit):
-        return schemes.LockFree(fit, self.n_jobs, self.merge_every)
+        return lockfree.LockFree(fit, self.n_jobs, self.merge_every)
 
 
 class ManyClassifier(Many, HogwildClassifier):
@@ -134,8 +134,8 @@ def forced(name, steps, n_jobs, monkeypatch):
         return original(*args)
 
     with monkeypatch.context() as patch:
-        original = schemes.run_shared
-        patch.setattr(schemes, "run_shared", run_shared)
+        original = lockfree.run_shared
+        patch.setattr(lockfree, "run_shared", run_shared)
         both = result(est, name)
     assert est.n_workers_ == n_jobs
     return both

@@ -84,5 +84,6 @@ def test_show_versions(capsys):
         assert said[name] == expected
     assert "pytest" not in said
     assert int(said["n_jobs=-1"]) >= 1
+    assert said["SIMD"] in ("scalar", "neon", "sse2", "avx2", "avx512")
     assert said["compiler"].split()[0] in ("gcc", "clang", "msvc", "unknown")
     assert re.fullmatch(r"3\.\d+\.\d+", said["Cython"])
