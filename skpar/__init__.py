@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from skpar._show_versions import show_versions
 from skpar.display import ConvergenceDisplay
 from skpar.estimators import (
     HogwildClassifier,
@@ -17,4 +18,5 @@ __all__ = [
     "HogwildRegressor",
     "ParallelSGDClassifier",
     "ParallelSGDRegressor",
+    "show_versions",
 ]

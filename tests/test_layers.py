@@ -17,7 +17,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_auto"},
     {"_descent", "_averaging", "_lockfree"},
     {"_newton"},
-    {"_objective", "_schemes"},
+    {"_objective", "_predict", "_schemes", "_show_versions"},
     {"_measures", "_workers", "sources"},
     {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
     {"_kernels"},
