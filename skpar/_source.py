@@ -1,0 +1,300 @@
+"""What a source is: parts that readers read apart, chunks of rows in each, a schema."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from contextlib import closing
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import scipy.sparse as sp
+
+SHUFFLES = (True, False, "chunks", "rows")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a source knows of its rows before reading them; None is "not known".
+
+    Attributes
+    ----------
+    n_features : int or None
+        Columns of X.
+    n_rows : int or None
+        Rows of an epoch.
+    dtype : numpy.dtype or None
+        Type of the numbers in X.
+    sparse : bool or None
+        Whether X is a CSR matrix.
+    feature_names : tuple of str or None
+        Names of the columns of X.
+    """
+
+    n_features: int | None = None
+    n_rows: int | None = None
+    dtype: np.dtype | None = None
+    sparse: bool | None = None
+    feature_names: tuple | None = None
+
+
+def pieces(n_rows, chunk_rows):
+    """Cut n_rows into equal spans of about chunk_rows (at most 1.5 times as many)."""
+    n = max(1, round(n_rows / chunk_rows))
+    edges = np.linspace(0, n_rows, n + 1).astype(int)
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def cut(chunk, lo, hi):
+    """Rows lo to hi of (X, y, sample_weight)."""
+    return tuple(None if part is None else _take(part, slice(lo, hi)) for part in chunk)
+
+
+def permuted(chunk, order):
+    """(X, y, sample_weight) with its rows in the given order."""
+    return tuple(None if part is None else _take(part, order) for part in chunk)
+
+
+def _take(rows, which):
+    if hasattr(rows, "iloc"):
+        return rows.iloc[which]
+    if isinstance(rows, (list, tuple)):
+        return rows[which] if isinstance(which, slice) else [rows[i] for i in which]
+    return rows[which]
+
+
+def n_rows_of(X):
+    """Rows of an array, a matrix, a frame or a list."""
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def as_triple(item):
+    """(X, y, sample_weight) of what a user's iterable gave: X, (X, y) or all three."""
+    if not isinstance(item, tuple):
+        return item, None, None
+    if not 1 <= len(item) <= 3:
+        raise ValueError(
+            f"a chunk must be X, (X, y) or (X, y, sample_weight), not a tuple of {len(item)}"
+        )
+    return item + (None,) * (3 - len(item))
+
+
+def joined(parts):
+    """One X (or y, or sample_weight) of several that follow each other."""
+    first = parts[0]
+    if first is None or len(parts) == 1:
+        return first
+    if sp.issparse(first):
+        return sp.vstack(parts, format="csr")
+    if hasattr(first, "iloc"):
+        import pandas as pd
+
+        return pd.concat(parts, ignore_index=True)
+    if isinstance(first, list):
+        return [row for part in parts for row in part]
+    return np.concatenate(parts)
+
+
+def rechunked(chunks, chunk_rows):
+    """Chunks of about chunk_rows rows: small ones joined, large ones cut."""
+    held, rows = [], 0
+    for chunk in chunks:
+        held.append(chunk)
+        rows += n_rows_of(chunk[0])
+        if rows >= chunk_rows:
+            whole = tuple(map(joined, zip(*held, strict=True)))
+            yield from (cut(whole, lo, hi) for lo, hi in pieces(rows, chunk_rows))
+            held, rows = [], 0
+    if held:
+        yield tuple(map(joined, zip(*held, strict=True)))
+
+
+def digest(value):
+    """A short fingerprint of anything that json can write."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_stamp(path):
+    """What changes when a file does: its path, size and time of change."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+class Source(ABC):
+    """Rows in chunks, for :func:`skpar.fit_stream`; the functions of `skpar.sources` make them.
+
+    A source is cut into parts that several readers can read at once; a part holds one chunk or
+    a few. Iterating over a source gives its chunks, `(X, y, sample_weight)`, in their order.
+
+    Parameters
+    ----------
+    chunk_rows : int
+        About how many rows make a chunk.
+    shuffle : bool, "chunks" or "rows"
+        What `fit_stream` puts in random order: in each epoch the parts ("chunks"), the rows
+        inside each chunk ("rows"), both (True) or neither (False).
+    """
+
+    def __init__(self, chunk_rows, shuffle):
+        if not isinstance(chunk_rows, Integral) or chunk_rows < 1:
+            raise ValueError(f"chunk_rows must be a positive integer, got {chunk_rows!r}")
+        if shuffle not in SHUFFLES:
+            raise ValueError(f"shuffle must be one of {SHUFFLES}, got {shuffle!r}")
+        self.chunk_rows = int(chunk_rows)
+        self.shuffle = shuffle
+
+    @property
+    @abstractmethod
+    def schema(self):
+        """What is known of the rows before they are read, a `Schema`."""
+
+    @abstractmethod
+    def parts(self):
+        """Descriptors of the parts, in the order of the source."""
+
+    @abstractmethod
+    def read(self, part):
+        """Yield `(X, y, sample_weight)` of each chunk of a part; called in a reader's thread."""
+
+    def label(self, part):
+        """Words for a part, for messages."""
+        return str(part)
+
+    def fingerprint(self):
+        """A text that changes when the rows do; None where that cannot be known."""
+        return None
+
+    def close(self):
+        """Called when a stream ends early: wake up a reader that waits in `read`."""
+
+    def __iter__(self):
+        for part in self.parts():
+            with closing(self.read(part)) as chunks:
+                yield from chunks
+
+    def map(self, function, *, key=None):
+        """The same source with `function(X, y, sample_weight)` applied to each chunk.
+
+        It runs in the readers, so it must be safe to call from several threads at once where
+        `n_readers` is more than 1.
+
+        Parameters
+        ----------
+        function : callable
+            Gets X, y and sample_weight and returns X, (X, y) or (X, y, sample_weight).
+        key : str, default=None
+            A name for what the function does, to be changed when the function is; needed for
+            `cached`, which could not know otherwise when its copy is out of date.
+
+        Returns
+        -------
+        source : Source
+            The new source.
+        """
+        return Mapped(self, function, key)
+
+    def transform(self, transformer):
+        """The same source with X put through a transformer, in the readers.
+
+        Parameters
+        ----------
+        transformer : object with `transform`
+            A fitted or stateless one of scikit-learn's.
+
+        Returns
+        -------
+        source : Source
+            The new source.
+        """
+        return Transformed(self, transformer)
+
+    def cached(self, folder):
+        """The same source with a binary copy in `folder`, memory-mapped from the second read on.
+
+        Parameters
+        ----------
+        folder : str or path-like
+            Where to write; made if absent, and not removed afterwards.
+
+        Returns
+        -------
+        source : Source
+            The new source.
+        """
+        # _cache imports this module.
+        from skpar._cache import Cached
+
+        return Cached(self, folder)
+
+
+class Wrapped(Source):
+    """A source made of another; what it does not change is the other's."""
+
+    def __init__(self, inner):
+        super().__init__(inner.chunk_rows, inner.shuffle)
+        self.inner = inner
+
+    @property
+    def schema(self):
+        return self.inner.schema
+
+    def parts(self):
+        return self.inner.parts()
+
+    def label(self, part):
+        return self.inner.label(part)
+
+    def close(self):
+        self.inner.close()
+
+
+class Mapped(Wrapped):
+    """Chunks that a function has changed."""
+
+    def __init__(self, inner, function, key):
+        super().__init__(inner)
+        if not callable(function):
+            raise TypeError(f"map needs a function of (X, y, sample_weight), got {function!r}")
+        self.function, self.key = function, key
+
+    @property
+    def schema(self):
+        return Schema()
+
+    def read(self, part):
+        with closing(self.inner.read(part)) as chunks:
+            for chunk in chunks:
+                yield as_triple(self.function(*chunk))
+
+    def fingerprint(self):
+        inner = self.inner.fingerprint()
+        return None if inner is None or self.key is None else digest([inner, "map", self.key])
+
+
+class Transformed(Wrapped):
+    """Chunks whose X a transformer has changed."""
+
+    def __init__(self, inner, transformer):
+        super().__init__(inner)
+        if not hasattr(transformer, "transform"):
+            raise TypeError(
+                f"transform needs an object with a method transform, got {transformer!r}"
+            )
+        self.transformer = transformer
+
+    @property
+    def schema(self):
+        return Schema(n_rows=self.inner.schema.n_rows)
+
+    def read(self, part):
+        with closing(self.inner.read(part)) as chunks:
+            for X, y, sample_weight in chunks:
+                yield self.transformer.transform(X), y, sample_weight
+
+    def fingerprint(self):
+        # _state needs nothing of this module, but a source need not load it before a checkpoint.
+        from skpar._state import fingerprint
+
+        inner, own = self.inner.fingerprint(), fingerprint(self.transformer)
+        return None if inner is None or own is None else digest([inner, "transform", own])
