@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from skpar import sources
 from skpar.display import ConvergenceDisplay
 from skpar.estimators import (
     HogwildClassifier,
@@ -9,6 +10,7 @@ from skpar.estimators import (
     ParallelSGDClassifier,
     ParallelSGDRegressor,
 )
+from skpar.stream import fit_stream
 
 __version__ = version("skpar")
 __all__ = [
@@ -17,4 +19,6 @@ __all__ = [
     "HogwildRegressor",
     "ParallelSGDClassifier",
     "ParallelSGDRegressor",
+    "fit_stream",
+    "sources",
 ]

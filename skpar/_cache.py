@@ -3,15 +3,14 @@
 import json
 import os
 import secrets
-import uuid
 import zlib
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from skpar._source import Wrapped, digest
+from skpar._durable import write_durably
 
 FORMAT = 1
 # Arrays begin at multiples of this, for the widest vector loads.
@@ -19,115 +18,61 @@ ALIGN = 64
 PAGE = 4096
 
 
-def fsync_folder(folder):
-    """Make a rename in a folder survive a power cut, where the system lets us."""
-    if os.name == "nt":  # Windows opens no folders; its renames are journalled
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path, write):
-    """Call `write(file)` on a temporary file beside `path`, fsync it and rename it to `path`.
-
-    Whoever reads `path` finds all of the old content or all of the new, whenever we die.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    fsync_folder(path.parent)
-
-
-class Cached(Wrapped):
-    """A source with a copy: a file of arrays and a file of their places for each part.
+class Copy:
+    """A folder with a file of arrays and a file of their places for each part of a source.
 
     The places are written last, by rename, so a part is there as a whole or not at all; a run
-    that was killed goes on with the parts that it finished. The manifest holds the
-    fingerprint of the source: with another one the copy is thrown away.
+    that was killed goes on with the parts that it finished. The manifest holds the stamp of
+    the source: with another one the copy is thrown away.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if absent.
+    stamp : str
+        Changes when the source does.
     """
 
-    def __init__(self, inner, folder):
-        super().__init__(inner)
-        self.folder = Path(folder)
-        self._known = inner.fingerprint()
-        if self._known is None and _has_nameless_map(inner):
-            raise ValueError(
-                "cached cannot know when the function given to map (or the transformer) changes: "
-                "give map a key, and transform a transformer whose state is arrays and text."
-            )
-        # Without a fingerprint the copy serves this object only.
-        self._stamp = digest([FORMAT, inner.chunk_rows, self._known or uuid.uuid4().hex])
-        self._parts = None
-        self._prepared = False
+    def __init__(self, folder, stamp):
+        self.folder, self.stamp = Path(folder), stamp
 
-    @property
-    def folder_stamp(self):
-        """What the names of this copy's files begin with."""
-        return self._stamp[:12]
-
-    def fingerprint(self):
-        return self._known
-
-    def parts(self):
-        if not self._prepared:
-            self._prepare()
-        if self._parts is None:
-            self._parts = list(enumerate(self.inner.parts()))
-        return self._parts
-
-    def label(self, part):
-        return self.inner.label(part[1])
-
-    def _prepare(self):
+    def prepare(self):
         """Throw away the copy of another source, and what a killed run left half-written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest = self.folder / "manifest.json"
-        written = {}
+        written = None
         with suppress(FileNotFoundError, json.JSONDecodeError):
             written = json.loads(manifest.read_text(encoding="utf-8"))
-        if written.get("stamp") != self._stamp:
-            if not manifest.exists() and any(self.folder.iterdir()):
-                raise ValueError(
-                    f"the cache folder {self.folder} holds files that are not a cache; "
-                    "give an empty or a new folder"
-                )
-            for path in self.folder.glob("*-part-*"):
-                path.unlink(missing_ok=True)
-            text = json.dumps({"stamp": self._stamp, "format": FORMAT, "source": self._known})
-            write_durably(manifest, lambda file: file.write(text.encode()))
-        self._prepared = True
+        now = {"format": FORMAT, "stamp": self.stamp}
+        if written == now:
+            return
+        if written is None and any(self.folder.iterdir()):
+            raise ValueError(
+                f"the cache folder {self.folder} holds files that are not a cache; give an empty "
+                "or a new folder"
+            )
+        for path in self.folder.glob("*-part-*"):
+            path.unlink(missing_ok=True)
+        write_durably(manifest, lambda file: file.write(json.dumps(now).encode()))
 
     def _paths(self, number):
-        stem = f"{self.folder_stamp}-part-{number:06d}"
+        # The stamp in the name keeps apart what runs over different sources write at once.
+        stem = f"{self.stamp[:12]}-part-{number:06d}"
         return self.folder / f"{stem}.bin", self.folder / f"{stem}.json"
 
-    def read(self, part):
-        number, original = part
+    def chunks(self, number):
+        """The chunks of a part, memory-mapped; None where it has not been written yet."""
         data, places = self._paths(number)
         index = _read_index(data, places)
-        if index is not None:
-            for entry in index["chunks"]:
-                yield _mapped(data, entry)
-            return
-        yield from self._copied(original, data, places)
+        return None if index is None else (_mapped(data, entry) for entry in index["chunks"])
 
-    def _copied(self, original, data, places):
+    def written(self, number, chunks):
+        """Yield the chunks of a part and keep a copy, which counts once all have been seen."""
+        data, places = self._paths(number)
         temporary = data.with_name(f"{data.name}.{secrets.token_hex(4)}.tmp")
         entries = []
         try:
-            with open(temporary, "wb") as file, closing(self.inner.read(original)) as chunks:
+            with open(temporary, "wb") as file:
                 for chunk in chunks:
                     entries.append(_append(file, chunk))
                     yield chunk
@@ -140,13 +85,6 @@ class Cached(Wrapped):
             temporary.unlink(missing_ok=True)
         text = json.dumps({"size": size, "chunks": entries}).encode()
         write_durably(places, lambda file: file.write(b"%08x" % zlib.crc32(text) + text))
-
-
-def _has_nameless_map(source):
-    """Whether a fingerprint is missing for what was done to the rows, not for the rows."""
-    return isinstance(source, Wrapped) and (
-        source.inner.fingerprint() is not None or _has_nameless_map(source.inner)
-    )
 
 
 def _read_index(data, places):
@@ -195,7 +133,9 @@ def _plain(array, name):
 def _append_array(file, array):
     file.write(b"\0" * (-file.tell() % ALIGN))
     begin = file.tell()
-    file.write(memoryview(array).cast("B") if array.size and array.dtype.kind != "U" else array.tobytes())
+    file.write(
+        memoryview(array).cast("B") if array.size and array.dtype.kind != "U" else array.tobytes()
+    )
     return {"offset": begin, "dtype": array.dtype.str, "shape": list(array.shape)}
 
 

@@ -1,14 +1,16 @@
 """What a source is: parts that readers read apart, chunks of rows in each, a schema."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
 from numbers import Integral
+from uuid import uuid4
 
 import numpy as np
-import scipy.sparse as sp
+
+from skpar._cache import Copy
+from skpar._chunks import as_triple, digest
+from skpar._state import described
 
 SHUFFLES = (True, False, "chunks", "rows")
 
@@ -36,89 +38,6 @@ class Schema:
     dtype: np.dtype | None = None
     sparse: bool | None = None
     feature_names: tuple | None = None
-
-
-def pieces(n_rows, chunk_rows):
-    """Cut n_rows into equal spans of about chunk_rows (at most 1.5 times as many)."""
-    n = max(1, round(n_rows / chunk_rows))
-    edges = np.linspace(0, n_rows, n + 1).astype(int)
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-
-
-def cut(chunk, lo, hi):
-    """Rows lo to hi of (X, y, sample_weight)."""
-    return tuple(None if part is None else _take(part, slice(lo, hi)) for part in chunk)
-
-
-def permuted(chunk, order):
-    """(X, y, sample_weight) with its rows in the given order."""
-    return tuple(None if part is None else _take(part, order) for part in chunk)
-
-
-def _take(rows, which):
-    if hasattr(rows, "iloc"):
-        return rows.iloc[which]
-    if isinstance(rows, (list, tuple)):
-        return rows[which] if isinstance(which, slice) else [rows[i] for i in which]
-    return rows[which]
-
-
-def n_rows_of(X):
-    """Rows of an array, a matrix, a frame or a list."""
-    return X.shape[0] if hasattr(X, "shape") else len(X)
-
-
-def as_triple(item):
-    """(X, y, sample_weight) of what a user's iterable gave: X, (X, y) or all three."""
-    if not isinstance(item, tuple):
-        return item, None, None
-    if not 1 <= len(item) <= 3:
-        raise ValueError(
-            f"a chunk must be X, (X, y) or (X, y, sample_weight), not a tuple of {len(item)}"
-        )
-    return item + (None,) * (3 - len(item))
-
-
-def joined(parts):
-    """One X (or y, or sample_weight) of several that follow each other."""
-    first = parts[0]
-    if first is None or len(parts) == 1:
-        return first
-    if sp.issparse(first):
-        return sp.vstack(parts, format="csr")
-    if hasattr(first, "iloc"):
-        import pandas as pd
-
-        return pd.concat(parts, ignore_index=True)
-    if isinstance(first, list):
-        return [row for part in parts for row in part]
-    return np.concatenate(parts)
-
-
-def rechunked(chunks, chunk_rows):
-    """Chunks of about chunk_rows rows: small ones joined, large ones cut."""
-    held, rows = [], 0
-    for chunk in chunks:
-        held.append(chunk)
-        rows += n_rows_of(chunk[0])
-        if rows >= chunk_rows:
-            whole = tuple(map(joined, zip(*held, strict=True)))
-            yield from (cut(whole, lo, hi) for lo, hi in pieces(rows, chunk_rows))
-            held, rows = [], 0
-    if held:
-        yield tuple(map(joined, zip(*held, strict=True)))
-
-
-def digest(value):
-    """A short fingerprint of anything that json can write."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def file_stamp(path):
-    """What changes when a file does: its path, size and time of change."""
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 class Source(ABC):
@@ -167,6 +86,7 @@ class Source(ABC):
 
     def close(self):
         """Called when a stream ends early: wake up a reader that waits in `read`."""
+        return
 
     def __iter__(self):
         for part in self.parts():
@@ -222,9 +142,6 @@ class Source(ABC):
         source : Source
             The new source.
         """
-        # _cache imports this module.
-        from skpar._cache import Cached
-
         return Cached(self, folder)
 
 
@@ -293,8 +210,49 @@ class Transformed(Wrapped):
                 yield self.transformer.transform(X), y, sample_weight
 
     def fingerprint(self):
-        # _state needs nothing of this module, but a source need not load it before a checkpoint.
-        from skpar._state import fingerprint
-
-        inner, own = self.inner.fingerprint(), fingerprint(self.transformer)
+        inner, own = self.inner.fingerprint(), described(self.transformer)
         return None if inner is None or own is None else digest([inner, "transform", own])
+
+
+class Cached(Wrapped):
+    """Chunks from a binary copy, which the first read of each part writes."""
+
+    def __init__(self, inner, folder):
+        super().__init__(inner)
+        self._known = inner.fingerprint()
+        if self._known is None and _has_nameless_map(inner):
+            raise ValueError(
+                "cached cannot know when the function given to map (or the transformer) changes: "
+                "give map a key, and transform a transformer whose state is arrays and text."
+            )
+        # Without a fingerprint the copy serves this object only.
+        self.copy = Copy(folder, digest([inner.chunk_rows, self._known or uuid4().hex]))
+        self._parts = None
+
+    def fingerprint(self):
+        return self._known
+
+    def parts(self):
+        if self._parts is None:
+            self.copy.prepare()
+            self._parts = list(enumerate(self.inner.parts()))
+        return self._parts
+
+    def label(self, part):
+        return self.inner.label(part[1])
+
+    def read(self, part):
+        number, original = part
+        chunks = self.copy.chunks(number)
+        if chunks is not None:
+            yield from chunks
+            return
+        with closing(self.inner.read(original)) as chunks:
+            yield from self.copy.written(number, chunks)
+
+
+def _has_nameless_map(source):
+    """Whether a fingerprint is missing for what was done to the rows, not for the rows."""
+    return isinstance(source, Wrapped) and (
+        source.inner.fingerprint() is not None or _has_nameless_map(source.inner)
+    )

@@ -7,7 +7,8 @@ from contextlib import closing
 import numpy as np
 import scipy.sparse as sp
 
-from skpar._source import Schema, Source, _take, as_triple, digest, n_rows_of, pieces, rechunked
+from skpar._chunks import as_triple, digest, n_rows_of, pieces, rechunked, take
+from skpar._source import Schema, Source
 
 PAGE = 4096
 FINGERPRINT_ROWS = 64
@@ -30,7 +31,7 @@ def rows_between(rows, lo, hi):
     the chunk. They are touched here, so that the disk is waited for in the reader.
     """
     if rows is None or not is_whole_map(rows):
-        return None if rows is None else _take(rows, slice(lo, hi))
+        return None if rows is None else take(rows, slice(lo, hi))
     row_bytes = rows.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
     shape = (hi - lo, *rows.shape[1:])
     part = np.memmap(rows.filename, rows.dtype, "r", rows.offset + lo * row_bytes, shape)
@@ -83,11 +84,16 @@ def _stamp(rows):
     if sp.issparse(rows):
         return ["sparse", rows.shape, _stamp(rows.data), _stamp(rows.indices)]
     n = n_rows_of(rows)
-    some = _take(rows, np.unique(np.linspace(0, n - 1, FINGERPRINT_ROWS).astype(int))) if n else []
+    some = take(rows, np.unique(np.linspace(0, n - 1, FINGERPRINT_ROWS).astype(int))) if n else []
     text = some.tobytes() if hasattr(some, "tobytes") else repr(some).encode()
     if getattr(getattr(rows, "dtype", None), "hasobject", False):
         text = repr(some.tolist()).encode()
-    return [n, str(getattr(rows, "shape", None)), str(getattr(rows, "dtype", None)), zlib.crc32(text)]
+    return [
+        n,
+        str(getattr(rows, "shape", None)),
+        str(getattr(rows, "dtype", None)),
+        zlib.crc32(text),
+    ]
 
 
 class Iterable(Source):

@@ -68,10 +68,10 @@ def set_state(estimator, arrays, meta):
         setattr(estimator, name, value)
 
 
-def fingerprint(estimator):
-    """A text that changes with the class, the parameters or the fitted state; None if unknown."""
+def described(value):
+    """A text that changes with a value; None where its type is not known here."""
     try:
-        text = json.dumps(_described(estimator), sort_keys=True)
+        text = json.dumps(_described(value), sort_keys=True)
     except TypeError:
         return None
     return hashlib.sha256(text.encode()).hexdigest()[:32]

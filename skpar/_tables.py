@@ -4,7 +4,8 @@ from contextlib import closing
 
 import numpy as np
 
-from skpar._source import Schema, Source, digest, file_stamp, pieces
+from skpar._chunks import digest, file_stamp, pieces
+from skpar._source import Schema, Source
 from skpar._text import TextFiles, opened
 
 # A block of text is parsed in one go, so that each column is one piece.
@@ -107,7 +108,9 @@ def _numbers(column):
     if column.null_count:
         # numpy's integers have no "missing".
         column = column.cast("float64")
-    return column.to_numpy(zero_copy_only=False) if hasattr(column, "buffers") else column.to_numpy()
+    return (
+        column.to_numpy(zero_copy_only=False) if hasattr(column, "buffers") else column.to_numpy()
+    )
 
 
 def _values(table, name):

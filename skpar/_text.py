@@ -5,12 +5,14 @@ import gzip
 import io
 import lzma
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from skpar._source import Schema, Source, cut, digest, file_stamp, pieces
+from skpar._chunks import cut, digest, file_stamp, pieces
+from skpar._source import Schema, Source
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PROBE_BYTES = 1 << 20
@@ -78,7 +80,7 @@ class TextFiles(Source):
                 parts.append((k, 0, None))
             elif size:
                 edges = np.linspace(0, size, max(1, round(size / step)) + 1).astype(int).tolist()
-                parts += [(k, lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+                parts += [(k, lo, hi) for lo, hi in pairwise(edges)]
         return parts
 
     def label(self, part):
@@ -245,5 +247,3 @@ def parse_with_sklearn(text):
 
     X, y = load_svmlight_file(io.BytesIO(text), zero_based=True)
     return y, X.indices, X.data, X.indptr
-
-

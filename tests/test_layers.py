@@ -10,24 +10,36 @@ import skpar
 ROOT = Path(skpar.__file__).parent
 LAYERS = [  # from the top down; a module may import what stands below its own line
     {"estimators", "stream"},
-    {"_classifier", "_regressor"},
-    {"_base"},
-    {"_train"},
-    {"_schemes"},
-    {"_measures", "_workers", "sources"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
+    {"_classifier", "_regressor", "_streaming", "sources"},
+    {"_base", "_checkpoint", "_stream_progress", "_stream_score", "_sources_memory", "_tables"},
+    {"_train", "_queue", "_text"},
+    {"_schemes", "_source"},
+    {"_measures", "_workers", "_cache"},
+    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_chunks", "_durable", "_state"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HOME = {  # libraries that belong to one room, or to a few
     "joblib": {"_workers"},
     "threadpoolctl": {"_workers"},
-    "threading": {"_workers", "stream"},
-    "queue": {"_workers", "stream"},
-    "concurrent": {"_workers", "stream"},
-    "multiprocessing": {"_workers", "stream"},
+    "threading": {"_workers", "_queue"},
+    "queue": {"_workers", "_queue"},
+    "concurrent": {"_workers", "_queue"},
+    "multiprocessing": {"_workers", "_queue"},
+    "pyarrow": {"_tables", "_text"},
     "matplotlib": {"display"},
-    "sklearn": {"estimators", "_classifier", "_regressor", "_base", "display", "_callbacks"},
+    "sklearn": {
+        "estimators",
+        "_classifier",
+        "_regressor",
+        "_base",
+        "display",
+        "_callbacks",
+        "stream",
+        "_stream_progress",
+        "_stream_score",
+        "_text",
+    },
 }
 MODULES = sorted(
     {p.stem for p in ROOT.glob("*.py")}
