@@ -6,6 +6,7 @@ import secrets
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from time import time
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +17,7 @@ FORMAT = 1
 # Arrays begin at multiples of this, for the widest vector loads.
 ALIGN = 64
 PAGE = 4096
+STALE_SECONDS = 600.0
 
 
 class Copy:
@@ -45,6 +47,7 @@ class Copy:
             written = json.loads(manifest.read_text(encoding="utf-8"))
         now = {"format": FORMAT, "stamp": self.stamp}
         if written == now:
+            self._sweep()
             return
         if written is None and any(self.folder.iterdir()):
             raise ValueError(
@@ -54,6 +57,13 @@ class Copy:
         for path in self.folder.glob("*-part-*"):
             path.unlink(missing_ok=True)
         write_durably(manifest, lambda file: file.write(json.dumps(now).encode()))
+
+    def _sweep(self):
+        """Remove what killed runs left; a living one writes to its file all the time."""
+        for path in self.folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
 
     def _paths(self, number):
         # The stamp in the name keeps apart what runs over different sources write at once.
