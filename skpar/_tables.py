@@ -179,7 +179,11 @@ class Csv(TextFiles):
 
             names = self._column_names()
             given = {k: pa.type_for_alias(v) for k, v in (self.options["types"] or {}).items()}
-            fields = self._read(self.head(), names, given).schema
+            try:
+                fields = self._read(self.head(), names, given).schema
+            except pa.ArrowInvalid as error:
+                error.add_note(f"in the first MiB of {self.files[0]}")
+                raise
             self._names = names
             # A column of integers may hold fractions further on; one without values, numbers.
             wide = {pa.int64(): pa.float64(), pa.null(): pa.float64(), pa.bool_(): pa.bool_()}
