@@ -48,7 +48,7 @@ def load(path):
         If the file is not a checkpoint of this format.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(file["meta"].tobytes())
             groups = {}
             for name in file.files:
@@ -91,7 +91,7 @@ class Clock:
 
     def __init__(self, every):
         found = (
-            re.fullmatch(r"\s*([0-9.]+)\s*([a-z]+)\s*", every) if isinstance(every, str) else None
+            re.fullmatch(r"\s*(\d+\.?\d*)\s*([a-z]+)\s*", every) if isinstance(every, str) else None
         )
         if found is None or found[2] not in UNITS or not float(found[1]) > 0:
             raise ValueError(

@@ -20,6 +20,28 @@ def parameter_names(estimator):
     return set(estimator.get_params(deep=False)) if hasattr(estimator, "get_params") else set()
 
 
+class Arrays(dict):
+    """Arrays by name; those that share their memory once.
+
+    scikit-learn's averaged SGD, for one, writes through one attribute and reads another.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}  # where the memory of an array lies -> its name
+        self.alive = []  # so that no later array can lie in the same place
+
+    def add(self, array, name):
+        """The name under which a copy of the array, whatever its shape, is kept."""
+        if array.size and array.flags.c_contiguous:
+            key = array.__array_interface__["data"][0], array.nbytes, array.dtype.str
+            name = self.seen.setdefault(key, name)
+            self.alive.append(array)
+        if name not in self:
+            self[name] = np.array(array)
+        return name
+
+
 def get_state(estimator):
     """What `partial_fit` goes on from: every fitted attribute.
 
@@ -41,12 +63,12 @@ def get_state(estimator):
         If an attribute is neither numbers, text, arrays, sparse matrices, random states,
         dataclasses of skpar nor lists, tuples, dicts and sets of these.
     """
-    arrays, meta = {}, {}
+    arrays, meta = Arrays(), {}
     parameters = parameter_names(estimator)
     for name, value in vars(estimator).items():
         if name not in parameters and name not in MADE_ANEW:
             meta[name] = _packed(value, name, arrays)
-    return arrays, meta
+    return dict(arrays), meta
 
 
 def set_state(estimator, arrays, meta):
@@ -60,6 +82,7 @@ def set_state(estimator, arrays, meta):
         From `get_state`, perhaps by way of a file.
     """
     parameters = parameter_names(estimator)
+    arrays = {name: np.array(array) for name, array in arrays.items()}
     values = {name: _unpacked(value, arrays) for name, value in meta.items()}
     for name in [name for name in vars(estimator) if name not in parameters]:
         if name not in MADE_ANEW:
@@ -90,7 +113,7 @@ def _described(value):
     if hasattr(value, "get_params"):
         state = {k: v for k, v in vars(value).items() if k not in MADE_ANEW}
         return [_described(type(value)), _described(state)]
-    arrays = {}
+    arrays = Arrays()
     packed = _packed(value, "value", arrays)
     hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays.values()]
     return [packed, hashes, [f"{array.dtype}{array.shape}" for array in arrays.values()]]
@@ -133,8 +156,10 @@ def _pack_array(value, where, arrays):
         if not all(item is None or isinstance(item, (str, bool, int, float)) for item in items):
             return _packed(items[0] if len(items) == 1 else object(), where, arrays)
         return {MARK: "objects", "items": items, "shape": list(value.shape)}
-    arrays[where] = np.array(value)
-    return {MARK: "scalar" if isinstance(value, np.generic) else "array", "name": where}
+    if isinstance(value, np.generic):
+        arrays[where] = np.array(value)
+        return {MARK: "scalar", "name": where}
+    return {MARK: "array", "name": arrays.add(value, where), "shape": list(value.shape)}
 
 
 def _pack_sparse(value, where, arrays):
@@ -183,9 +208,11 @@ def _unpacked(value, arrays):
     if not isinstance(value, dict):
         return value
     kind = value[MARK]
-    if kind in ("array", "scalar"):
-        array = np.array(arrays[value["name"]])
-        return array[()] if kind == "scalar" else array
+    if kind == "scalar":
+        return arrays[value["name"]][()]
+    if kind == "array":
+        array = arrays[value["name"]]
+        return array if list(array.shape) == value["shape"] else array.reshape(value["shape"])
     return _UNPACK[kind](value, arrays)
 
 
