@@ -46,7 +46,7 @@ encode = make_column_transformer(
 with tempfile.TemporaryDirectory() as cache:
     # From the second epoch on the encoded rows come memory-mapped from the cache.
     model = fit_stream(
-        HogwildClassifier(loss="log_loss", n_jobs=-1),
+        HogwildClassifier(loss="log_loss"),
         train.transform(encode).cached(f"{cache}/train"),
         classes=[0, 1],
         n_epochs=5,

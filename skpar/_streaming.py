@@ -254,19 +254,19 @@ class Run:
         )
 
     def _seconds_left(self, parts):
-        place = self.place
-        rows = self.source.schema.n_rows
-        if place.history:
-            rows = place.history[0]["samples"]
+        place, history = self.place, self.place.history
+        rows = history[0]["samples"] if history else self.source.schema.n_rows
         if rows is not None:
             share = place.rows / max(rows, 1)
         elif len(parts) > 1:
             share = place.part / len(parts)
         else:
-            return math.nan
-        epochs = place.epoch + share
-        spent = place.total_seconds + place.seconds
-        return spent / epochs * (self.options.n_epochs - epochs) if epochs > 0 else math.nan
+            share = 0.0
+        if history:  # a cache may have made the first epoch the slowest
+            an_epoch = history[-1]["time"] - (history[-2]["time"] if len(history) > 1 else 0.0)
+        else:
+            an_epoch = place.seconds / share if share else math.nan
+        return max(0.0, an_epoch * (self.options.n_epochs - place.epoch - share))
 
     def _end_epoch(self, progress):
         place, options = self.place, self.options
