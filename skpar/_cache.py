@@ -83,7 +83,7 @@ class Copy:
         entries = []
         try:
             with open(temporary, "wb") as file:
-                for chunk in chunks:
+                for chunk in map(_plain, chunks):
                     entries.append(_append(file, chunk))
                     yield chunk
                 file.flush()
@@ -110,27 +110,20 @@ def _read_index(data, places):
     return index if index["size"] == size else None
 
 
-def _append(file, chunk):
-    """Write the arrays of a chunk at the end of a file; where they are, for json."""
-    X, y, sample_weight = chunk
-    if sp.issparse(X):
-        X = X.tocsr()
-        named = {"data": X.data, "indices": X.indices, "indptr": X.indptr}
-    else:
-        named = {"X": np.ascontiguousarray(X)}
-    named |= {"y": y, "sample_weight": sample_weight}
-    entry = {"shape": list(X.shape) if sp.issparse(X) else None, "arrays": {}}
-    for name, array in named.items():
-        if array is not None:
-            entry["arrays"][name] = _append_array(file, _plain(array, name))
-    return entry
+def _plain(chunk):
+    """(X, y, sample_weight) as they will be read back: arrays, or a CSR matrix for X."""
+    X, *others = chunk
+    X = X.tocsr() if sp.issparse(X) else _plain_array(X, "X")
+    return X, *(
+        None if other is None else _plain_array(other, name)
+        for other, name in zip(others, ("y", "sample_weight"), strict=True)
+    )
 
 
-def _plain(array, name):
+def _plain_array(array, name):
     array = np.ascontiguousarray(array)
     if array.dtype.hasobject:
-        items = array.ravel().tolist()
-        if not all(isinstance(item, str) for item in items):
+        if not all(isinstance(item, str) for item in array.ravel().tolist()):
             raise ValueError(
                 f"{name} holds Python objects, of which no binary copy can be made; "
                 "cache numbers or text, or put the cache after a transform that makes numbers: "
@@ -140,12 +133,23 @@ def _plain(array, name):
     return array
 
 
+def _append(file, chunk):
+    """Write the arrays of a plain chunk at the end of a file; where they are, for json."""
+    X, y, sample_weight = chunk
+    if sp.issparse(X):
+        named = {"data": X.data, "indices": X.indices, "indptr": X.indptr}
+    else:
+        named = {"X": X}
+    named |= {"y": y, "sample_weight": sample_weight}
+    places = {k: _append_array(file, a) for k, a in named.items() if a is not None}
+    return {"shape": list(X.shape) if sp.issparse(X) else None, "arrays": places}
+
+
 def _append_array(file, array):
+    array = np.ascontiguousarray(array)
     file.write(b"\0" * (-file.tell() % ALIGN))
     begin = file.tell()
-    file.write(
-        memoryview(array).cast("B") if array.size and array.dtype.kind != "U" else array.tobytes()
-    )
+    file.write(array.ravel().view(np.uint8).data)
     return {"offset": begin, "dtype": array.dtype.str, "shape": list(array.shape)}
 
 

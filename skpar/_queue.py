@@ -7,13 +7,14 @@ with a sentinel each; an error of one, or the consumer's, ends all.
 
 import threading
 from collections import deque
-from contextlib import closing
+from contextlib import ExitStack
 from time import perf_counter
 
 # How long a wait may be deaf to Ctrl-C (Windows cannot interrupt a longer one).
 WAIT_SECONDS = 0.2
 # How long to wait for readers on leaving; one that is stuck in its source is left to itself.
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 5.0
+STALL_GRACE_SECONDS = 0.5
 
 END = object()
 
@@ -191,11 +192,12 @@ class Readers:
             thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self.queue.close()
         if any(thread.is_alive() for thread in self.threads):
             self.source.close()
-        until = perf_counter() + GRACE_SECONDS
+        stalled = kind is not None and issubclass(kind, TimeoutError)
+        until = perf_counter() + (STALL_GRACE_SECONDS if stalled else GRACE_SECONDS)
         for thread in self.threads:
             thread.join(max(0.0, until - perf_counter()))
 
@@ -218,7 +220,9 @@ class Readers:
         label = self.source.label(part)
         self.queue.reading[reader] = f"chunk 0 of {label}"
         try:
-            with closing(self.source.read(part)) as chunks:
+            with ExitStack() as ending:
+                chunks = self.source.read(part)
+                ending.callback(getattr(chunks, "close", int))
                 for number, chunk in enumerate(chunks):
                     item = self.prepare(position, number, label, chunk)
                     number += 1

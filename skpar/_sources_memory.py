@@ -100,7 +100,8 @@ class Iterable(Source):
     """Chunks that Python code makes, in its own order."""
 
     def __init__(self, chunks, chunk_rows, shuffle, fingerprint):
-        super().__init__(chunk_rows or 1, "rows" if shuffle in (True, "rows") else False)
+        super().__init__(1 if chunk_rows is None else chunk_rows, shuffle)
+        self.shuffle = "rows" if shuffle in (True, "rows") else False
         self.rebatch = chunk_rows is not None
         self.chunks = chunks
         self._fingerprint = fingerprint

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skpar import _checkpoint
-from skpar._chunks import n_rows_of, permuted
+from skpar._chunks import as_triple, n_rows_of, permuted
 from skpar._queue import END, ChunkQueue, Readers
 from skpar._state import get_state, set_state
 from skpar._stream_progress import Progress
@@ -166,7 +166,7 @@ class Run:
         def prepare(position, number, label, chunk):
             if position == 0 and number < skip:
                 return None
-            X, y, sample_weight = checked(*chunk, classes)
+            X, y, sample_weight = checked(*as_triple(chunk), classes)
             part = first + position
             if shuffle:
                 rng = np.random.default_rng([seed, epoch, part, number])
@@ -232,7 +232,8 @@ class Run:
 
     def _last(self, key):
         """The latest entry of the estimator's own history; nan where it keeps none."""
-        entries = getattr(self.estimator, "history_", {}).get(key, ())
+        history = getattr(self.estimator, "history_", None)
+        entries = history.get(key, ()) if isinstance(history, dict) else ()
         return float(entries[-1]) if len(entries) else math.nan
 
     # -- telling ----------------------------------------------------------------------------
@@ -305,7 +306,7 @@ class Run:
         options, parts = self.options, self.validation.parts()
 
         def prepare(position, number, label, chunk):
-            return Item(position, number, label, *checked(*chunk, None))
+            return Item(position, number, label, *checked(*as_triple(chunk), None))
 
         queue = ChunkQueue(len(parts), options.prefetch, options.n_readers, ordered=True)
 

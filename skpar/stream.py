@@ -214,7 +214,8 @@ def _check_estimator(estimator, classes):
     """The classes as a sorted array, or None."""
     if not hasattr(estimator, "partial_fit"):
         raise TypeError(
-            f"{type(estimator).__name__} has no partial_fit, so it cannot be trained in chunks"
+            f"{type(estimator).__name__} has no partial_fit, so it cannot be trained in chunks. "
+            "Of a Pipeline, give the last step, and the fitted others as transform."
         )
     if not is_classifier(estimator):
         if classes is not None:

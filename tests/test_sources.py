@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
-from skpar import fit_stream, sources
+from skpar import HogwildClassifier, ParallelSGDClassifier, fit_stream, sources
 from skpar._chunks import joined, pieces
 from skpar._text import parse_lines, parse_with_sklearn
 
@@ -402,6 +402,28 @@ def test_training_from_a_cache_gives_the_same_bits(tmp_path):
     assert sum(reads) == 300
     assert np.array_equal(trained(source.cached(folder)), plain)
     assert sum(reads) == 300
+
+
+@pytest.mark.parametrize("cls", [HogwildClassifier, ParallelSGDClassifier, SGDClassifier])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_every_estimator_trains_on_mapped_chunks(tmp_path, cls, kind):
+    source, _, folder = cacheable(kind, tmp_path)
+    settings = dict(classes=[0, 1], n_epochs=2, random_state=0)
+    plain = fit_stream(cls(), source, **settings)
+    mapped = fit_stream(cls(), source.cached(folder), **settings)
+    assert np.array_equal(plain.coef_, mapped.coef_)
+
+
+def test_a_cache_keeps_text_and_rows_without_values(tmp_path):
+    texts = ["one", "two words", ""] * 5
+    source = sources.arrays(texts, texts, chunk_rows=4).cached(tmp_path / "texts")
+    for _ in range(2):
+        X, y, _ = whole(source)
+        assert X.tolist() == texts == y.tolist()
+    empty = sp.csr_matrix((10, 3))
+    source = sources.arrays(empty, chunk_rows=4).cached(tmp_path / "empty")
+    for _ in range(2):
+        assert same_matrix(whole(source)[0], empty)
 
 
 def test_a_cache_that_was_cut_short_goes_on(tmp_path):
