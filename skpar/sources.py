@@ -7,16 +7,7 @@ from skpar._sources_memory import Arrays, DaskArrays, Iterable
 from skpar._tables import Csv, Parquet
 from skpar._text import Svmlight, files_of
 
-__all__ = [
-    "Schema",
-    "Source",
-    "arrays",
-    "csv",
-    "dask_array",
-    "iterable",
-    "parquet",
-    "svmlight",
-]
+__all__ = ["Schema", "Source", "arrays", "csv", "dask_array", "iterable", "parquet", "svmlight"]
 
 CHUNK_ROWS = 65_536
 
@@ -40,8 +31,7 @@ def arrays(X, y=None, sample_weight=None, *, chunk_rows=CHUNK_ROWS, shuffle="chu
         About how many rows make a chunk.
     shuffle : bool, "chunks" or "rows", default="chunks"
         What is in random order in an epoch: the chunks, the rows inside each, both (True) or
-        neither (False). Estimators shuffle the rows of a chunk themselves, so the default
-        leaves that to them.
+        neither (False). The default leaves the rows to the estimator.
     cache : str or path-like, default=None
         Folder for a binary copy, see :meth:`Source.cached`.
 
@@ -127,7 +117,7 @@ def svmlight(
     chunk_rows : int, default=65536
         About how many rows make a chunk, judged by the length of the first lines.
     shuffle : bool, "chunks" or "rows", default="chunks"
-        As in :func:`arrays`; a compressed file counts as one when chunks are shuffled.
+        As in :func:`arrays`; a compressed file counts as one chunk.
     cache : str or path-like, default=None
         Folder for a binary copy, see :meth:`Source.cached`.
 
@@ -198,7 +188,7 @@ def csv(
     chunk_rows : int, default=65536
         About how many rows make a chunk, judged by the length of the first lines.
     shuffle : bool, "chunks" or "rows", default="chunks"
-        As in :func:`arrays`; a compressed file counts as one when chunks are shuffled.
+        As in :func:`arrays`; a compressed file counts as one chunk.
     cache : str or path-like, default=None
         Folder for a binary copy, see :meth:`Source.cached`.
 

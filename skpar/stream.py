@@ -11,7 +11,8 @@ from skpar import _checkpoint
 from skpar._source import Source
 from skpar._state import described
 from skpar._stream_progress import Progress, Teller
-from skpar._streaming import Options, Run
+from skpar._stream_records import Options
+from skpar._streaming import Run
 from skpar.sources import arrays, iterable
 
 __all__ = ["Progress", "fit_stream"]

@@ -12,7 +12,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"estimators", "stream"},
     {"_classifier", "_regressor", "_streaming", "sources"},
     {"_base", "_checkpoint", "_stream_progress", "_stream_score", "_sources_memory", "_tables"},
-    {"_train", "_queue", "_text"},
+    {"_train", "_queue", "_text", "_stream_records"},
     {"_schemes", "_source"},
     {"_measures", "_workers", "_cache"},
     {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_chunks", "_durable", "_state"},
