@@ -9,7 +9,6 @@ are in memory), and both together through `fit_stream`; each in a process of its
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -75,6 +74,17 @@ class Nothing(ClassifierMixin, BaseEstimator):
         return self
 
 
+def peak_mb():
+    """Peak resident memory of this process."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's memory before exec
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def measure(kind, mode, path, n_rows, options):
     """Rows per second and peak memory of one mode, in this process."""
     from skpar import HogwildClassifier, fit_stream, sources
@@ -104,7 +114,7 @@ def measure(kind, mode, path, n_rows, options):
         fit_stream(estimator, source, n_readers=options.n_readers, **settings)
         seconds, n_done = perf_counter() - begin, n_rows
         waits = {k: float(estimator.history_[k][0]) for k in ("training_waits", "reading_waits")}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     return {"rows_per_second": n_done / seconds, "seconds": seconds, "peak_mb": peak, **waits}
 
 

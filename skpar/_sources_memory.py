@@ -14,14 +14,16 @@ PAGE = 4096
 FINGERPRINT_ROWS = 64
 
 
-def is_whole_map(array):
-    """Whether an array is a np.memmap of rows that follow each other, and not a view of one."""
-    return (
-        isinstance(array, np.memmap)
-        and isinstance(array.base, mmap.mmap)
-        and array.filename is not None
-        and array.flags.c_contiguous
-    )
+def place_in_file(array):
+    """(file name, byte of its first element) of a np.memmap or a view of one; None for others."""
+    root = array
+    while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.filename is None or root.mode == "c":
+        return None  # copy on write: the file does not know what was written
+    if any(stride < 0 for stride in array.strides):
+        return None
+    return root.filename, root.offset + array.ctypes.data - root.ctypes.data
 
 
 def rows_between(rows, lo, hi):
@@ -30,13 +32,16 @@ def rows_between(rows, lo, hi):
     The pages of a large map count as memory of this process until the map goes; these go with
     the chunk. They are touched here, so that the disk is waited for in the reader.
     """
-    if rows is None or not is_whole_map(rows):
+    place = None if rows is None else place_in_file(rows)
+    if place is None or lo == hi:
         return None if rows is None else take(rows, slice(lo, hi))
-    row_bytes = rows.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
+    filename, offset = place
     shape = (hi - lo, *rows.shape[1:])
-    part = np.memmap(rows.filename, rows.dtype, "r", rows.offset + lo * row_bytes, shape)
-    np.add.reduce(np.frombuffer(part, np.uint8)[::PAGE])
-    return np.asarray(part)
+    extent = sum((n - 1) * stride for n, stride in zip(shape, rows.strides, strict=True))
+    first = offset + lo * rows.strides[0]
+    raw = np.memmap(filename, np.uint8, "r", first, (extent + rows.itemsize,))
+    np.add.reduce(raw[::PAGE])
+    return np.ndarray(shape, rows.dtype, raw, strides=rows.strides)
 
 
 class Arrays(Source):

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skpar import HogwildClassifier, ParallelSGDClassifier, fit_stream, sources
 from skpar._chunks import joined, pieces
+from skpar._sources_memory import place_in_file
 from skpar._text import parse_lines, parse_with_sklearn
 
 CHUNK_ROWS = [1, 7, 64, 1000]
@@ -65,16 +66,21 @@ def test_arrays(chunk_rows, make):
 
 
 def test_memory_maps_are_read_through_maps_of_their_own(tmp_path):
-    X, y = dense()
+    X, _ = dense()
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    source = sources.arrays(mapped, y, chunk_rows=64)
-    assert np.array_equal(whole(source)[0], X)
-    for chunk, _, _ in source:
-        assert not np.shares_memory(chunk, mapped)
-    # A view of a map has not the map's offset.
-    assert np.array_equal(whole(sources.arrays(mapped[::2], y[::2]))[0], X[::2])
-    assert np.array_equal(whole(sources.arrays(mapped[5:], y[5:]))[0], X[5:])
+    fortran = np.memmap(tmp_path / "F", X.dtype, "w+", 16, X.shape, "F")
+    fortran[:] = X
+    views = [mapped, mapped[::2], mapped[5:, 2:4], mapped[7:, 0], mapped[:, ::3], fortran]
+    for view in views:
+        assert place_in_file(view) is not None
+        source = sources.arrays(view, chunk_rows=64)
+        assert np.array_equal(whole(source)[0], view)
+        assert not any(np.shares_memory(chunk, mapped) for chunk, _, _ in source)
+    private = np.load(tmp_path / "X.npy", mmap_mode="c")
+    private[3] = 7
+    for view in (private, mapped[::-1], np.asarray(mapped)[::-1]):
+        assert np.array_equal(whole(sources.arrays(view, chunk_rows=64))[0], view)
 
 
 def test_frames(tmp_path):

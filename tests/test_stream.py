@@ -570,3 +570,50 @@ def test_an_iterator_serves_one_epoch():
     with pytest.raises(ValueError, match="read only once"):
         fit_stream(SGDClassifier(), iter([(X, y)]), classes=["no", "yes"], n_epochs=2)
     fit_stream(SGDClassifier(), [(X, y), (sp.csr_matrix(X), y)], classes=["no", "yes"], n_epochs=2)
+
+
+PEAK = """
+    import sys
+    import numpy as np
+    from skpar import HogwildRegressor, fit_stream, sources
+    kind, path = sys.argv[1:]
+    if kind == "memmap":
+        X = np.load(path, mmap_mode="r")
+        source = sources.arrays(X, X[:, 0], chunk_rows=20_000)
+    elif kind == "iterable":
+        X = np.load(path, mmap_mode="r")
+        spans = range(0, len(X), 20_000)
+        source = sources.iterable(
+            lambda: ((np.array(np.load(path, mmap_mode="r")[k : k + 20_000]), np.ones(20_000)) for k in spans)
+        )
+        del X
+    else:
+        source = sources.parquet(path, target="x0", chunk_rows=20_000)
+    fit_stream(HogwildRegressor(eta0=1e-4), source, n_epochs=2, n_readers=2, prefetch=3)
+    # Not getrusage: that counts the parent's memory before exec.
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["memmap", "iterable", "parquet"])
+def test_peak_memory_does_not_grow_with_the_source(kind, tmp_path):
+    peaks = []
+    for n in (100_000, 800_000):
+        X = np.random.default_rng(0).normal(size=(n, 50)).astype(np.float32)
+        path = tmp_path / f"{n}.npy"
+        if kind == "parquet":
+            pa = pytest.importorskip("pyarrow")
+            from pyarrow import parquet
+
+            table = pa.table({f"x{k}": column for k, column in enumerate(X.T)})
+            parquet.write_table(table, path, row_group_size=50_000)
+        else:
+            np.save(path, X)
+        command = [sys.executable, "-c", textwrap.dedent(PEAK), kind, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[1]) / 1024)
+    # The larger is 140 MB larger; pools of memory differ by some from run to run.
+    assert peaks[1] - peaks[0] < 60
