@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skpar._kernels import losses
-from skpar._kernels.sgd import Recipe
+from skpar._kernels.records import Recipe
 
 # scikit-learn's rate for the intercept on sparse rows, where it would otherwise oscillate.
 SPARSE_INTERCEPT_RATE = 0.01

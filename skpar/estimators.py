@@ -5,16 +5,11 @@ from numbers import Integral
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skpar import _docs
+from skpar._averaging import MIN_ROWS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
+from skpar._lockfree import LockFree, sharing_is_safe
 from skpar._regressor import BaseRegressor
-from skpar._schemes import (
-    MIN_ROWS_PER_SHARD,
-    MIN_ROWS_PER_WORKER,
-    LockFree,
-    ModelAveraging,
-    Sequential,
-    usable_workers,
-)
+from skpar._schemes import MIN_ROWS_PER_WORKER, Sequential, usable_workers
 
 
 class _DataParallel:
@@ -45,7 +40,7 @@ class _Hogwild:
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
-        if n_workers == 1:
+        if n_workers == 1 or not sharing_is_safe(fit, self.max_iter):
             return Sequential(fit)
         return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")
 

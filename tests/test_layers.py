@@ -9,13 +9,23 @@ import skpar
 
 ROOT = Path(skpar.__file__).parent
 LAYERS = [  # from the top down; a module may import what stands below its own line
-    {"estimators", "stream"},
-    {"_classifier", "_regressor", "_streaming", "sources"},
-    {"_base", "_checkpoint", "_stream_progress", "_stream_score", "_sources_memory", "_tables"},
-    {"_train", "_queue", "_text", "_stream_records"},
-    {"_schemes", "_source"},
-    {"_measures", "_workers", "_cache"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_chunks", "_durable", "_state"},
+    # streams: nothing below imports from here
+    {"stream"},
+    {"_streaming", "sources"},
+    {"_checkpoint", "_stream_progress", "_stream_score", "_sources_memory", "_tables"},
+    {"_queue", "_text", "_stream_records"},
+    {"_source"},
+    {"_cache"},
+    {"_chunks", "_durable", "_state"},
+    # estimators
+    {"estimators"},
+    {"_classifier", "_regressor"},
+    {"_base"},
+    {"_train"},
+    {"_averaging", "_lockfree"},
+    {"_schemes"},
+    {"_measures", "_workers"},
+    {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -22,6 +22,7 @@ from _common import (
 )
 from sklearn.base import clone
 
+import skpar._lockfree as lockfree
 import skpar._schemes as schemes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -294,7 +295,8 @@ def test_error_in_a_worker(cls, name, failing_call, monkeypatch):
     est = cls(random_state=0, **workers(cls, 2), max_iter=1000, tol=None)
     clone(est).set_params(max_iter=1).fit(X, y)
     before = set(threading.enumerate())
-    original, calls = getattr(schemes, name), []
+    room = lockfree if name == "run_shared" else schemes
+    original, calls = getattr(room, name), []
 
     def broken(*args):
         calls.append(None)
@@ -303,7 +305,7 @@ def test_error_in_a_worker(cls, name, failing_call, monkeypatch):
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(schemes, name, broken)
+        patch.setattr(room, name, broken)
         with pytest.raises(WorkerError, match="no more"):
             est.fit(X, y)
     assert set(threading.enumerate()) <= before
