@@ -54,10 +54,7 @@ class Columns:
         else:
             self.features = [self._name(name, "features") for name in features]
         kinds = [fields.field(name).type for name in self.features]
-        self.numeric = not self.single and all(
-            pa.types.is_integer(k) or pa.types.is_floating(k) or pa.types.is_boolean(k)
-            for k in kinds
-        )
+        self.numeric = not self.single and all(map(_is_number, kinds))
         single_precision = all(k in (pa.float32(), pa.float16()) for k in kinds)
         default = np.float32 if single_precision else np.float64
         self.dtype = np.dtype(default if dtype is None else dtype)
@@ -108,17 +105,15 @@ def _numbers(column):
     if column.null_count:
         # numpy's integers have no "missing".
         column = column.cast("float64")
-    return (
-        column.to_numpy(zero_copy_only=False) if hasattr(column, "buffers") else column.to_numpy()
-    )
+    # A table's columns are chunked, a record batch's are not, and refuse to copy unless told.
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _values(table, name):
     """A column as an array of numbers or, where it is text, of str."""
     column = table.column(name)
-    values = _numbers(column) if _is_number(column.type) else None
-    if values is not None:
-        return values
+    if _is_number(column.type):
+        return _numbers(column)
     items = column.to_pylist()
     if any(item is None for item in items):
         raise ValueError(f"column {name} has missing values (row {items.index(None)} of the chunk)")
@@ -146,16 +141,25 @@ class Csv(TextFiles):
     def _column_names(self):
         header = self.options["header"]
         if header is True:
-            with opened(self.files[0]) as file:
-                line = file.readline()
-            return list(self._read(line, None).to_pylist()[0].values())
+            names = [self._header(path) for path in self.files]
+            for path, other in zip(self.files, names, strict=True):
+                if other != names[0]:
+                    raise ValueError(
+                        f"{path} has the columns {', '.join(other)}, where {self.files[0]} has "
+                        f"{', '.join(names[0])}"
+                    )
+            return names[0]
         if header is False:
             line = self.head().split(b"\n", 1)[0] + b"\n"
             return [str(k) for k in range(self._read(line, None).num_columns)]
         return list(header)
 
+    def _header(self, path):
+        with opened(path) as file:
+            return self._read(file.readline(), []).column_names
+
     def _read(self, text, names, types=None, used=None):
-        """A table; `names` None makes them up."""
+        """A table; `names` None makes them up, [] takes them from the first line."""
         import pyarrow as pa
         from pyarrow import csv
 

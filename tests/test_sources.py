@@ -293,6 +293,18 @@ def test_csv_without_names(tmp_path, frame):
         assert np.array_equal(X, frame[list("abcdef")]) and np.array_equal(y, frame["y"])
 
 
+def test_csv_names_are_the_first_line_of_every_file(tmp_path):
+    pytest.importorskip("pyarrow")
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text('1,"x, y",02,label\n1,2,3,0\n4,5,6,1\n')
+    source = sources.csv(tmp_path, target="label")
+    assert source.schema.feature_names == ("1", "x, y", "02")
+    assert whole(source)[0].tolist() == [[1, 2, 3], [4, 5, 6]] * 2
+    (tmp_path / "c.csv").write_text('"x, y",1,02,label\n1,2,3,0\n')
+    with pytest.raises(ValueError, match=r"c\.csv has the columns x, y, 1"):
+        whole(sources.csv(tmp_path, target="label"))
+
+
 def test_csv_types_hold_for_the_whole_file(tmp_path):
     pytest.importorskip("pyarrow")
     path = tmp_path / "late.csv"
