@@ -7,8 +7,9 @@ with a sentinel each; an error of one, or the consumer's, ends all.
 
 import threading
 from collections import deque
-from contextlib import ExitStack
 from time import perf_counter
+
+from skpar._source import reading
 
 # How long a wait may be deaf to Ctrl-C (Windows cannot interrupt a longer one).
 WAIT_SECONDS = 0.2
@@ -220,9 +221,7 @@ class Readers:
         label = self.source.label(part)
         self.queue.reading[reader] = f"chunk 0 of {label}"
         try:
-            with ExitStack() as ending:
-                chunks = self.source.read(part)
-                ending.callback(getattr(chunks, "close", int))
+            with reading(self.source, part) as chunks:
                 for number, chunk in enumerate(chunks):
                     item = self.prepare(position, number, label, chunk)
                     number += 1

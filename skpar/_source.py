@@ -1,7 +1,7 @@
 """What a source is: parts that readers read apart, chunks of rows in each, a schema."""
 
 from abc import ABC, abstractmethod
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from uuid import uuid4
@@ -38,6 +38,17 @@ class Schema:
     dtype: np.dtype | None = None
     sparse: bool | None = None
     feature_names: tuple | None = None
+
+
+@contextmanager
+def reading(source, part):
+    """The chunks of a part as triples, from whatever `read` returns; closed on leaving."""
+    chunks = source.read(part)
+    try:
+        yield map(as_triple, chunks)
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
 
 
 class Source(ABC):
@@ -90,7 +101,7 @@ class Source(ABC):
 
     def __iter__(self):
         for part in self.parts():
-            with closing(self.read(part)) as chunks:
+            with reading(self, part) as chunks:
                 yield from chunks
 
     def map(self, function, *, key=None):
@@ -180,7 +191,7 @@ class Mapped(Wrapped):
         return Schema()
 
     def read(self, part):
-        with closing(self.inner.read(part)) as chunks:
+        with reading(self.inner, part) as chunks:
             for chunk in chunks:
                 yield as_triple(self.function(*chunk))
 
@@ -205,7 +216,7 @@ class Transformed(Wrapped):
         return Schema(n_rows=self.inner.schema.n_rows)
 
     def read(self, part):
-        with closing(self.inner.read(part)) as chunks:
+        with reading(self.inner, part) as chunks:
             for X, y, sample_weight in chunks:
                 yield self.transformer.transform(X), y, sample_weight
 
@@ -247,7 +258,7 @@ class Cached(Wrapped):
         if chunks is not None:
             yield from chunks
             return
-        with closing(self.inner.read(original)) as chunks:
+        with reading(self.inner, original) as chunks:
             yield from self.copy.written(number, chunks)
 
 

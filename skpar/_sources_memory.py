@@ -2,7 +2,6 @@
 
 import mmap
 import zlib
-from contextlib import closing
 
 import numpy as np
 import scipy.sparse as sp
@@ -189,12 +188,3 @@ class DaskArrays(Source):
 
     def fingerprint(self):
         return digest([self.chunk_rows, *(None if a is None else a.name for a in self.arrays)])
-
-
-def first_chunk(source):
-    """The first chunk of a source."""
-    for part in source.parts():
-        with closing(source.read(part)) as chunks:
-            for chunk in chunks:
-                return chunk
-    raise ValueError("the source has no rows")

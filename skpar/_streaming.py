@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from skpar import _checkpoint
-from skpar._chunks import as_triple, n_rows_of, permuted
+from skpar._chunks import n_rows_of, permuted
 from skpar._queue import END, ChunkQueue, Readers
 from skpar._state import get_state, set_state
 from skpar._stream_progress import Progress
@@ -92,7 +92,7 @@ class Run:
         def prepare(position, number, label, chunk):
             if position == 0 and number < skip:
                 return None
-            X, y, sample_weight = checked(*as_triple(chunk), classes)
+            X, y, sample_weight = checked(*chunk, classes)
             part = first + position
             if shuffle:
                 rng = np.random.default_rng([seed, epoch, part, number])
@@ -232,7 +232,7 @@ class Run:
         options, parts = self.options, self.validation.parts()
 
         def prepare(position, number, label, chunk):
-            return Item(position, number, label, *checked(*as_triple(chunk), None))
+            return Item(position, number, label, *checked(*chunk, None))
 
         queue = ChunkQueue(len(parts), options.prefetch, options.n_readers, ordered=True)
 

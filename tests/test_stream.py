@@ -565,6 +565,21 @@ def test_wrong_parameters_are_named():
         recorded(source, checkpoint_every="often")
 
 
+def test_a_source_of_ones_own():
+    class Sensors(Source):
+        schema = Schema()
+
+        def parts(self):
+            return ["north", "south"]
+
+        def read(self, part):
+            return [(np.full((2, 3), float(part == "south")), np.zeros(2))]
+
+    source = Sensors(2, shuffle=False)
+    assert recorded(source).first_column().tolist() == [0, 0, 1, 1]
+    assert [len(y) for _, y, _ in source.map(lambda X, y, w: (X, y))] == [2, 2]
+
+
 def test_an_iterator_serves_one_epoch():
     X, y = small_problem()
     with pytest.raises(ValueError, match="read only once"):

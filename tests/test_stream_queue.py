@@ -47,7 +47,7 @@ def drain(source, rng, *, capacity, n_readers, ordered, take=None):
     """What the consumer got, at a random pace of its own, and the largest depth it saw."""
     queue = ChunkQueue(len(source.parts()), capacity, n_readers, ordered=ordered)
     got, deepest = [], 0
-    with Readers(source, source.parts(), queue, lambda *args: args[3], n_readers):
+    with Readers(source, source.parts(), queue, lambda *args: args[3][:2], n_readers):
         while take is None or len(got) < take:
             item = queue.get(timeout=20)
             deepest = max(deepest, queue.depth)
