@@ -51,7 +51,9 @@ def curvatures(fit, columns=None):
     sample of the rows and the loss's largest second derivative; a few percent do no harm.
     """
     batch = fit.batch
-    X = batch.sample(min(CURVATURE_ROWS, 500 + int(CURVATURE_NUMBERS / batch.row_numbers)), fit.seed)
+    X = batch.sample(
+        min(CURVATURE_ROWS, 500 + int(CURVATURE_NUMBERS / batch.row_numbers)), fit.seed
+    )
     if columns is not None:
         X = X[:, columns]
     rng = np.random.default_rng(fit.seed)
