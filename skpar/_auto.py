@@ -12,12 +12,12 @@ import numpy as np
 
 from skpar._data import Batch
 from skpar._descent import Descent
-from skpar._kernels.losses import Smoothed
+from skpar._links import starting_intercept
 from skpar._newton import has_matrix
 from skpar._objective import Objective
 from skpar._schemes import Fit, Sequential, Weights
 
-KINKED = ("hinge", "epsilon_insensitive")
+KINKED = ("hinge", "epsilon_insensitive", "quantile")
 # The model's promise must fall this far below what `tol` allows: it is an estimate.
 CAUTION = 0.25
 # Nothing is left to gain below this share of the objective at w = 0.
@@ -126,6 +126,9 @@ class AutoFit:
 
     def _starts_with_steps(self):
         batch = self.fit.batch
+        if self.problem.has_log_link:
+            # One step too long and exp overflows; full gradients look before they leap.
+            return False
         return batch.sparse and not has_matrix(batch.n_rows, batch) and batch.n_rows > SEARCH_ROWS
 
     def _prepare_steps(self):
@@ -162,8 +165,11 @@ class AutoFit:
         self.floor = NOTHING * self._value_at_zero()
 
     def _value_at_zero(self):
-        zeros = np.zeros(self.fit.batch.n_rows)
-        return float(self.objective.along(zeros, zeros, 0.0)[0])
+        """The mean loss of no coefficients: the size of losses on these rows."""
+        batch = self.fit.batch
+        constant = starting_intercept(self.problem, batch.used_targets)
+        margins = np.full(batch.n_rows, constant)
+        return float(self.objective.along(margins, np.zeros_like(margins), 0.0)[0])
 
     def _round(self):
         """Go on with the kink rounded off less than before."""
@@ -173,7 +179,7 @@ class AutoFit:
             self.least_width = LEAST_WIDTH * self.width
         else:
             self.width *= NARROWER
-        loss = Smoothed(self.problem.loss_kernel(), self.width)
+        loss = self.problem.rounded(self.width)
         objective = Objective(self.problem, self.fit.batch, self.fit.team, loss)
         objective.passes = self.objective.passes
         self.descent = Descent(objective, self.x, self.problem.l1, like=self.descent)

@@ -1,6 +1,7 @@
 """What the four estimators share: validation, warm starts, `coef_`."""
 
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -135,6 +136,8 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
             eta0=eta0,
             power_t=self.power_t,
             average=int(self.average),
+            power=getattr(self, "power", 1.5),
+            quantile=getattr(self, "quantile", 0.5),
         )
 
     def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, step=None):
@@ -143,7 +146,10 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         `step` is the automatic step size that an earlier partial_fit found.
         """
         track_loss = not n_epochs and self.tol is not None and not self.early_stopping
-        fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start, track_loss)
+        problem = self._problem()
+        if problem.has_log_link:
+            problem = replace(problem, typical=float(batch.used_targets.mean()))
+        fit = Fit(problem, batch, team, seed, bool(self.shuffle), start, track_loss)
         options = Options(
             max_iter=n_epochs or self.max_iter,
             tol=None if n_epochs else self.tol,

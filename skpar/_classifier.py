@@ -13,10 +13,21 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
 from skpar._data import Batch
-from skpar._problem import LOSSES
 from skpar._train import Watch
 from skpar._validation import accuracy, check_labels, check_validation, label_scorer, scorer
 from skpar._workers import Team
+
+CLASSIFICATION_LOSSES = {
+    "hinge",
+    "perceptron",
+    "squared_hinge",
+    "log_loss",
+    "modified_huber",
+    "squared_error",
+    "huber",
+    "epsilon_insensitive",
+    "squared_epsilon_insensitive",
+}
 
 
 class BaseClassifier(ClassifierMixin, BaseParallelSGD):
@@ -24,7 +35,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
 
     _parameter_constraints: dict = {
         **COMMON_CONSTRAINTS,
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(CLASSIFICATION_LOSSES)],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 

@@ -15,14 +15,19 @@ ENOUGH = 0.1
 MOST_TRIALS = 30
 # The line search along known margins stops at this share of the initial slope.
 FLAT = 0.1
+# Coordinate descent crawls where columns say nearly the same: it may take as many sweeps as cost
+# some 0.1 s, and ends when one changes the model by this little of what the first did.
+LEAST_SWEEPS = 200
+SWEEP_WORK = 1 << 27
+ENDED = 1e-7
 # Steps from which the rate of convergence is read where the model cannot be trusted.
 RATE_STEPS = 3
 
 
-# Losses that are straight somewhere: Newton's model is blind there, so it borrows a share of the
+# Losses that are straight somewhere (or, as deviances of high power, bend down): Newton's model is blind there, so it borrows a share of the
 # curvature of a parabola above the loss (Hunter & Lange 2004): all of it at first, less after
 # each full step, more after a shortened one, as Levenberg and Marquardt damp.
-STRAIGHT = ("hinge", "huber", "modified_huber", "epsilon_insensitive")
+STRAIGHT = ("hinge", "huber", "modified_huber", "epsilon_insensitive", "quantile")
 LESS_CARE, MORE_CARE = 0.2, 5.0
 LEAST_CARE = 1e-6
 
@@ -41,7 +46,7 @@ class Descent:
         self.thresholds[: objective.d] = l1 * self.frame.scale
         self._arrive(objective.at(x))
         self.gains, self.step_size, self.stuck = [], 1.0, False
-        self.straight = objective.problem.loss in STRAIGHT
+        self.straight = objective.problem.loss in STRAIGHT or not objective.problem.convex
         self.care = 0.0
         if self.straight:
             self.care = 1.0 if like is None else LESS_CARE
@@ -73,7 +78,8 @@ class Descent:
         elif isinstance(self.hessian, Diagonal):
             self._aim_in_orthant()
         else:
-            self.direction = descend(self.hessian.H, self.g, self.z, self.thresholds)
+            sweeps = max(LEAST_SWEEPS, SWEEP_WORK // self.objective.size**2)
+            self.direction = descend(self.hessian.H, self.g, self.z, self.thresholds, sweeps, ENDED)
             change = np.abs(self.z + self.direction) - np.abs(self.z)
             self.slope = float(self.g @ self.direction + self.thresholds @ change)
         if not self.slope < 0.0:

@@ -13,7 +13,8 @@ LOSSES_REGRESSOR = """
 loss : str, default='squared_error'
     The loss: 'squared_error', 'huber' (linear beyond `epsilon`), 'epsilon_insensitive'
     (support vector regression: errors below `epsilon` are free) or
-    'squared_epsilon_insensitive'.
+    'squared_epsilon_insensitive'; 'poisson' (targets >= 0), 'gamma' (targets > 0) or 'tweedie'
+    (see `power`), half the deviance of a mean exp(x.w + b); or 'quantile' (see `quantile`).
 """
 PENALTY_AND_STOPPING = """
 penalty : {'l2', 'l1', 'elasticnet'} or None, default='l2'
@@ -97,6 +98,14 @@ merge_every : int or 'auto', default='auto'
     Rows between a worker's merges into the shared weights. 'auto' follows from the step size,
     the curvature of the data and the number of workers. 1 is classic Hogwild on sparse rows:
     each row is written straight into the shared weights.
+"""
+POWER_AND_QUANTILE = """
+power : float, default=1.5
+    The power of 'tweedie': the variance grows as mean**power. 0 is the normal distribution,
+    with x.w + b itself for the mean; 1 is 'poisson'; between 1 and 2 lie sums of gammas, with
+    targets >= 0; 2 is 'gamma', 3 the inverse Gaussian, with targets > 0.
+quantile : float, default=0.5
+    The level of 'quantile' in (0, 1): the share of targets below the prediction.
 """
 ATTRIBUTES_CLASSIFIER = """
 coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)

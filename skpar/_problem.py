@@ -10,7 +10,8 @@ from skpar._kernels.records import Recipe
 # scikit-learn's rate for the intercept on sparse rows, where it would otherwise oscillate.
 SPARSE_INTERCEPT_RATE = 0.01
 
-# loss -> (kernel class, its parameter, the largest second derivative; 1 where there is none)
+# loss -> (kernel class, its parameter, the largest second derivative; 1 where there is none, and
+# for deviances the one at a mean of 1)
 LOSSES = {
     "hinge": (losses.Hinge, 1.0, 1.0),
     "perceptron": (losses.Hinge, 0.0, 1.0),
@@ -21,7 +22,14 @@ LOSSES = {
     "huber": (losses.Huber, "epsilon", 1.0),
     "epsilon_insensitive": (losses.EpsilonInsensitive, "epsilon", 1.0),
     "squared_epsilon_insensitive": (losses.SquaredEpsilonInsensitive, "epsilon", 2.0),
+    "poisson": (losses.Poisson, None, 1.0),
+    "gamma": (losses.Gamma, None, 1.0),
+    "tweedie": (losses.Tweedie, "power", 1.0),
+    "quantile": (losses.Quantile, "quantile", 1.0),
 }
+DEVIANCES = ("poisson", "gamma", "tweedie")
+# Powers of the Tweedie deviance that are losses of their own; 0 has the identity for its link.
+SPECIAL_POWERS = {0.0: losses.SquaredError, 1.0: losses.Poisson, 2.0: losses.Gamma}
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class Problem:
     eta0: float
     power_t: float
     average: int = 0
+    power: float = 1.5
+    quantile: float = 0.5
+    typical: float = 1.0  # a target of ordinary size; of deviances only
 
     @property
     def l1(self):
@@ -53,15 +64,42 @@ class Problem:
 
     @property
     def curvature(self):
-        """An upper bound of the loss's second derivative."""
-        return LOSSES[self.loss][2]
+        """An upper bound of the loss's second derivative; of a deviance that at a typical mean."""
+        bound = LOSSES[self.loss][2]
+        if self.has_log_link and self.typical > 0:
+            bound *= self.typical ** (2.0 - self.power_in_use)
+        return bound
 
     def loss_kernel(self):
         """The compiled loss."""
         kind, parameter, _ = LOSSES[self.loss]
+        if self.loss == "tweedie" and self.power in SPECIAL_POWERS:
+            return SPECIAL_POWERS[self.power]()
         if parameter is None:
             return kind()
-        return kind(self.epsilon if parameter == "epsilon" else parameter)
+        return kind(getattr(self, parameter) if isinstance(parameter, str) else parameter)
+
+    def rounded(self, width):
+        """The compiled loss with its kink rounded off over a width."""
+        loss = self.loss_kernel()
+        if self.loss == "quantile":
+            return losses.SmoothedQuantile(self.quantile, width)
+        return losses.Smoothed(loss, width)
+
+    @property
+    def power_in_use(self):
+        """The Tweedie power of a deviance: the variance is proportional to mean^power."""
+        return {"poisson": 1.0, "gamma": 2.0, "tweedie": float(self.power)}[self.loss]
+
+    @property
+    def convex(self):
+        """Whether the loss bends up everywhere."""
+        return self.loss != "tweedie" or self.power <= 2
+
+    @property
+    def has_log_link(self):
+        """Whether x.w + b is the logarithm of the predicted mean."""
+        return self.loss in DEVIANCES and self.power_in_use != 0.0
 
     def recipe(self, sparse, eta0, *, average=0, track_loss=False):
         """The compiled record of one step; `eta0` stands for the problem's own ("adaptive")."""
@@ -78,6 +116,7 @@ class Problem:
             intercept_rate=rate if self.fit_intercept else 0.0,
             average_from=average,
             track_loss=track_loss,
+            typical_mean=max(self.typical, 1e-300),
         )
 
     def penalty_value(self, w):

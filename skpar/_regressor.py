@@ -1,13 +1,18 @@
 """What the two regressors add: one weight vector for real targets."""
 
+from functools import partial
+from numbers import Real
+
+import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
+from sklearn.metrics import d2_pinball_score, d2_tweedie_score, r2_score
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
 from skpar._data import Batch
+from skpar._links import check_targets, starting_intercept
 from skpar._train import Watch
 from skpar._validation import check_validation, scorer
 from skpar._workers import Team
@@ -17,6 +22,10 @@ REGRESSION_LOSSES = {
     "huber",
     "epsilon_insensitive",
     "squared_epsilon_insensitive",
+    "poisson",
+    "gamma",
+    "tweedie",
+    "quantile",
 }
 
 
@@ -26,6 +35,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
     _parameter_constraints: dict = {
         **COMMON_CONSTRAINTS,
         "loss": [StrOptions(REGRESSION_LOSSES)],
+        "power": [Interval(Real, 1, None, closed="left"), Options(Real, {0})],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
     @with_callbacks
@@ -71,7 +82,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         Raises
         ------
         ValueError
-            If a parameter or the data are invalid, or the weights overflow.
+            If a parameter or the data are invalid, a target lies outside the domain of the
+            loss, or the weights overflow.
         """
         self._check_parameters()
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
@@ -79,8 +91,10 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             coef_init = self.coef_ if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
         self._forget()
-        start = self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
+        start = self._start(X, y, sample_weight, coef_init, intercept_init)
         validation = check_validation(self, X, X_val, y_val, sample_weight_val)
+        if validation is not None:
+            check_targets(self._problem(), validation[1], "y_val")
         tasks = FitTasks(self, X, y, sample_weight, 1)
         self._fit_targets(X, y, sample_weight, start, validation, tasks)
         self._warn_after_fit()
@@ -108,11 +122,20 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         self._check_parameters(for_partial_fit=True)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
         if first:
-            start = self._starts((1, X.shape[1]), X.dtype, None, None)[0]
+            start = self._start(X, y, sample_weight)
         else:
+            check_targets(self._problem(), y)
             start = self._resumed(X.dtype)[0]
         self._fit_targets(X, y, sample_weight, start)
         return self
+
+    def _start(self, X, y, sample_weight, coef_init=None, intercept_init=None):
+        """`Weights` to start from; those of a deviance or quantile fit y alone."""
+        problem = self._problem()
+        check_targets(problem, y)
+        if coef_init is None and intercept_init is None:
+            intercept_init = starting_intercept(problem, y, sample_weight)
+        return self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
 
     def _fit_targets(self, X, y, sample_weight, start, validation=None, tasks=None):
         """Train the weight vector; without tasks one epoch."""
@@ -121,9 +144,9 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         batch = Batch.of(X, y.astype(X.dtype, copy=False), sample_weight, train_rows)
         score = None
         if held_out is not None:
-            score = scorer(batch, held_out, sample_weight, _r2)
+            score = scorer(batch, held_out, sample_weight, self._explained())
         elif validation is not None:
-            score = scorer(Batch.of(*validation), None, validation[2], _r2)
+            score = scorer(Batch.of(*validation), None, validation[2], self._explained())
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
         watch, step = Watch(score), self._kept_step(0)
@@ -133,8 +156,18 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 
+    def _explained(self):
+        """metric(targets, margins, weights): the share that is explained of the squared error,
+        the deviance or the quantile loss of a constant."""
+        problem = self._problem()
+        if problem.loss == "quantile":
+            return partial(_pinball_explained, problem.quantile)
+        if problem.has_log_link:
+            return partial(_deviance_explained, problem.power_in_use)
+        return _r2
+
     def predict(self, X):
-        """Predicted targets, x.w + b.
+        """Predicted targets: x.w + b, for 'poisson', 'gamma' and 'tweedie' its exponential.
 
         Parameters
         ----------
@@ -146,7 +179,30 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         y_pred : ndarray of shape (n_samples,)
             Predicted targets.
         """
-        return self._score(X).ravel()
+        return self._score(X, np.exp if self._problem().has_log_link else None).ravel()
+
+    def score(self, X, y, sample_weight=None):
+        """R2 of the predictions; D2, the share of deviance explained, of a fit to a deviance.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; None means 1 each.
+
+        Returns
+        -------
+        score : float
+            1 at best; 0 for predictions no better than the mean of y.
+        """
+        problem = self._problem()
+        if not problem.has_log_link:
+            return super().score(X, y, sample_weight)
+        power = problem.power_in_use
+        return float(d2_tweedie_score(y, self.predict(X), sample_weight=sample_weight, power=power))
 
 
 def _moment(k, w, intercept, history):
@@ -156,3 +212,11 @@ def _moment(k, w, intercept, history):
 
 def _r2(targets, predictions, weights):
     return r2_score(targets, predictions, sample_weight=weights)
+
+
+def _deviance_explained(power, targets, p, weights):
+    return d2_tweedie_score(targets, np.exp(p), sample_weight=weights, power=power)
+
+
+def _pinball_explained(level, targets, p, weights):
+    return d2_pinball_score(targets, p, sample_weight=weights, alpha=level)

@@ -138,6 +138,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
         _docs.WARM_AND_AVERAGE,
         _docs.N_JOBS,
         _docs.PARALLEL,
+        _docs.POWER_AND_QUANTILE,
     ),
     attributes=(_docs.ATTRIBUTES_REGRESSOR, _docs.ATTRIBUTES),
 )
@@ -207,6 +208,8 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
         n_jobs=None,
         scheme="model-averaging",
         n_shards=None,
+        power=1.5,
+        quantile=0.5,
     ):
         self._store(locals())
 
@@ -306,6 +309,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
         _docs.WARM_AND_AVERAGE,
         _docs.N_JOBS,
         _docs.HOGWILD,
+        _docs.POWER_AND_QUANTILE,
     ),
     attributes=(_docs.ATTRIBUTES_REGRESSOR, _docs.ATTRIBUTES),
 )
@@ -377,5 +381,7 @@ class HogwildRegressor(_Hogwild, BaseRegressor):
         n_jobs=None,
         scheme="lock-free",
         merge_every="auto",
+        power=1.5,
+        quantile=0.5,
     ):
         self._store(locals())

@@ -28,7 +28,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_newton"},
     {"_objective", "_predict", "_schemes", "_show_versions"},
     {"_measures", "_workers"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
+    {"_problem", "_links", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

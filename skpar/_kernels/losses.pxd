@@ -12,3 +12,10 @@ cdef class Smoothed(Loss):
     cdef readonly double width
     cdef bint hinge
     cdef double excess(self, double y, double p) noexcept nogil
+
+cdef class Tweedie(Loss):
+    cdef double pull(self, double y, double p) noexcept nogil
+
+cdef class SmoothedQuantile(Loss):
+    cdef readonly double width
+    cdef double slope(self, double r) noexcept nogil

@@ -2,10 +2,11 @@
 
 The methods are virtual, one call a row (1-2 ns). They take doubles only: Cython does not
 override a fused-type cdef method in a subclass, and says nothing about it.
-Classification losses take y in {-1, 1}, the log loss y in {0, 1}.
+Classification losses take y in {-1, 1}, the log loss y in {0, 1}. Deviances take the logarithm
+of the mean for p.
 """
 
-from libc.math cimport exp, fabs, log1p
+from libc.math cimport exp, fabs, log, log1p, pow
 
 
 cdef class Loss:
@@ -184,6 +185,108 @@ cdef class SquaredEpsilonInsensitive(Loss):
 
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 2.0 if fabs(y - p) > self.parameter else 0.0
+
+
+cdef class Poisson(Loss):
+    """Half the Poisson deviance, m - y + y log(y / m) with mean m = exp(p), for y >= 0."""
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double constant = y * log(y) - y if y > 0.0 else 0.0
+        return exp(p) - y * p + constant
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        return exp(p) - y
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return exp(p)
+
+
+cdef class Gamma(Loss):
+    """Half the gamma deviance, y / m - 1 - log(y / m) with mean m = exp(p), for y > 0."""
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        return y * exp(-p) - 1.0 - log(y) + p
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        return 1.0 - y * exp(-p)
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return y * exp(-p)
+
+
+cdef class Tweedie(Loss):
+    """Half the Tweedie deviance of power v > 1, v != 2, with mean m = exp(p), for y >= 0.
+
+    y^(2-v) / ((1-v) (2-v)) - y m^(1-v) / (1-v) + m^(2-v) / (2-v) (Jorgensen 1987).
+    """
+
+    cdef double pull(self, double y, double p) noexcept nogil:
+        """y m^(1-v), 0 where y is, however small m."""
+        return y * exp((1.0 - self.parameter) * p) if y > 0.0 else 0.0
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double a = 1.0 - self.parameter, b = 2.0 - self.parameter
+        cdef double constant = pow(y, b) / (a * b) if y > 0.0 else 0.0
+        return constant - self.pull(y, p) / a + exp(b * p) / b
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        return exp((2.0 - self.parameter) * p) - self.pull(y, p)
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double a = 1.0 - self.parameter, b = 2.0 - self.parameter
+        return b * exp(b * p) - a * self.pull(y, p)
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        # Beyond power 2 the loss bends down where the mean is far above the target.
+        cdef double a = 1.0 - self.parameter, b = 2.0 - self.parameter
+        return max(b, 1.0) * exp(b * p) - a * self.pull(y, p)
+
+
+cdef class Quantile(Loss):
+    """level r for r = y - p >= 0, else (level - 1) r: the pinball (Koenker & Bassett 1978)."""
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double r = y - p
+        return self.parameter * r if r >= 0.0 else (self.parameter - 1.0) * r
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        # 0 lies between the slopes on either side of the kink.
+        if y == p:
+            return 0.0
+        return -self.parameter if y > p else 1.0 - self.parameter
+
+
+cdef class SmoothedQuantile(Loss):
+    """The pinball with r^2 / (2 width) for (level - 1) width < r < level width (Nesterov 2005).
+
+    At most max(level, 1 - level)^2 width / 2 below the pinball.
+    """
+
+    def __init__(self, double level, double width):
+        Loss.__init__(self, level)
+        self.width = width
+
+    def __reduce__(self):
+        return SmoothedQuantile, (self.parameter, self.width)
+
+    cdef double slope(self, double r) noexcept nogil:
+        return max(self.parameter - 1.0, min(self.parameter, r / self.width))
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double u = self.slope(y - p)
+        return u * (y - p) - 0.5 * self.width * u * u
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        return -self.slope(y - p)
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double share = (y - p) / self.width
+        return 1.0 / self.width if self.parameter - 1.0 < share < self.parameter else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        # The two lines cross at this residual; as for |r| / 2 (Hunter & Lange 2000) from there.
+        cdef double corner = (self.parameter - 0.5) * self.width
+        return 0.5 / max(fabs(y - p - corner), 0.5 * self.width)
 
 
 cdef class Smoothed(Loss):

@@ -86,8 +86,8 @@ cdef class Recipe:
     """What a step does: the loss, the penalty's two strengths, the schedule."""
 
     def __init__(self, Loss loss, *, l1, l2, alpha, schedule, eta0, power_t, intercept_rate,
-                 average_from=0, track_loss=False, decay=0.0):
-        cdef double typical
+                 average_from=0, track_loss=False, decay=0.0, typical_mean=1.0):
+        cdef double typical, mean = typical_mean
         self.loss = loss
         self.l1, self.l2, self.alpha = l1, l2, alpha
         self.schedule = SCHEDULES[schedule]
@@ -98,14 +98,19 @@ cdef class Recipe:
         self.signed_by_target = loss.name == "Hinge"
         if self.schedule == OPTIMAL:
             # Bottou (2012), section 4.2: the first step is that of a typical weight's size.
-            typical = sqrt(1.0 / sqrt(alpha))
-            self.eta0 = typical / max(1.0, loss.gradient(1.0, -typical))
+            if loss.name in ("Poisson", "Gamma", "Tweedie"):
+                # Such a weight's exponential would be huge: no step from a mean or to a target of
+                # twenty times the typical one overshoots instead.
+                self.eta0 = 1.0 / max(-loss.gradient(20.0 * mean, log(mean)),
+                                      loss.gradient(mean, log(20.0 * mean)))
+            else:
+                typical = sqrt(1.0 / sqrt(alpha))
+                self.eta0 = typical / max(1.0, loss.gradient(1.0, -typical))
             self.optimal_start = 1.0 / (self.eta0 * alpha)
 
     def step_size(self, double t):
         """The step size of sample number t (counted from 1), t float."""
         return eta(self, t)
-
 
     def sum_of_steps(self, double a, double b):
         """The sum of the step sizes of samples a to b (b not included), by its integral."""
