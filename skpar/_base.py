@@ -11,9 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from skpar._auto import AutoFit
 from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
+from skpar._many_fit import ManyFit
 from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
@@ -145,6 +147,21 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
 
         `step` is the automatic step size that an earlier partial_fit found.
         """
+        fit, options = self._task(batch, start, seed, n_epochs, team)
+        if fit.problem.learning_rate == "auto":
+            # One BLAS thread for one worker too: the same bits for any n_jobs.
+            with limit_blas(), team.working(team.size):
+                if n_epochs:
+                    return train_on(fit, self._make_scheme, options, step)
+                auto = AutoFit(fit, self._make_scheme, options.tol)
+                return train_auto(fit, auto, options, watch)
+        scheme = self._make_scheme(fit)
+        width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
+        with team.working(width):
+            return train(fit, scheme, options, watch)
+
+    def _task(self, batch, start, seed, n_epochs, team):
+        """(`Fit`, `Options`) of a call."""
         track_loss = not n_epochs and self.tol is not None and not self.early_stopping
         problem = self._problem()
         if problem.has_log_link:
@@ -157,16 +174,34 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
             verbose=int(self.verbose),
             early_stopping=bool(self.early_stopping),
         )
-        if fit.problem.learning_rate == "auto":
-            # One BLAS thread for one worker too: the same bits for any n_jobs.
-            with limit_blas(), team.working(team.size):
-                if n_epochs:
-                    return train_on(fit, self._make_scheme, options, step)
-                return train_auto(fit, self._make_scheme, options, watch)
-        scheme = self._make_scheme(fit)
-        width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
-        with team.working(width):
-            return train(fit, scheme, options, watch)
+        return fit, options
+
+    def _train_together(self, batch, starts, team, targets, softmax=False, watch=NOBODY):
+        """Results of all weight vectors, from a fit that reads the rows once for all of them."""
+        start = Weights(
+            np.array([s.w for s in starts]),
+            np.array([s.intercept for s in starts]),
+            None if starts[0].average is None else np.zeros((len(starts), batch.shape[1])),
+        )
+        fit, options = self._task(batch, start, 0, None, team)
+        with limit_blas(), team.working(team.size):
+            auto = ManyFit(fit, targets, options.tol, softmax)
+            whole = train_auto(fit, auto, options, watch)
+        return [
+            replace(
+                whole,
+                user_w=w,
+                user_intercept=float(b),
+                weights=replace(
+                    whole.weights,
+                    w=w,
+                    intercept=float(b),
+                    average=None if start.average is None else w,
+                    average_intercept=float(b),
+                ),
+            )
+            for w, b in zip(whole.user_w, whole.user_intercept, strict=True)
+        ]
 
     def _kept_step(self, k):
         """The automatic step size of weight vector k, from an earlier partial_fit."""
@@ -244,7 +279,8 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         self._finished = all(r.finished for r in results)
         self.scheme_ = longest.scheme
         self.n_workers_ = max(r.n_workers for r in results)
-        histories = [r.history for r in results]
+        # Vectors trained together have one history.
+        histories = list({id(r.history): r.history for r in results}.values())
         self.history_ = histories[0] if len(histories) == 1 else mean_history(histories)
 
     def _fitted_attributes(self, more=()):

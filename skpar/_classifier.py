@@ -3,7 +3,7 @@
 from functools import partial
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import StrOptions
@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
 from skpar._data import Batch
+from skpar._predict import score_rows
 from skpar._train import Watch
 from skpar._validation import accuracy, check_labels, check_validation, label_scorer, scorer
 from skpar._workers import Team
@@ -28,6 +29,8 @@ CLASSIFICATION_LOSSES = {
     "epsilon_insensitive",
     "squared_epsilon_insensitive",
 }
+# One-vs-rest in one read of the rows: losses that full gradients descend without rounding off.
+TOGETHER = ("log_loss", "squared_hinge", "modified_huber", "squared_error")
 
 
 class BaseClassifier(ClassifierMixin, BaseParallelSGD):
@@ -37,7 +40,18 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         **COMMON_CONSTRAINTS,
         "loss": [StrOptions(CLASSIFICATION_LOSSES)],
         "class_weight": [StrOptions({"balanced"}), dict, None],
+        "multi_class": [StrOptions({"ovr", "multinomial"})],
     }
+
+    def _check_parameters(self, for_partial_fit=False):
+        super()._check_parameters(for_partial_fit)
+        if self.multi_class == "ovr":
+            return
+        if self.loss != "log_loss":
+            raise ValueError(
+                "multi_class='multinomial' is the softmax of the logistic loss, but "
+                f"loss={self.loss!r}: set loss='log_loss', or multi_class='ovr'."
+            )
 
     @with_callbacks
     def fit(
@@ -103,7 +117,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         validation = check_validation(self, X, X_val, y_val, sample_weight_val)
         if validation is not None:
             check_labels(validation[1], classes)
-        tasks = FitTasks(self, X, y, sample_weight, len(starts))
+        n_models = 1 if self._is_softmax(classes) else len(starts)
+        tasks = FitTasks(self, X, y, sample_weight, n_models)
         self._fit_classes(X, y, sample_weight, classes, starts, validation, tasks)
         self._warn_after_fit()
         tasks.end(lambda: self._fitted_attributes(("classes_",)))
@@ -183,6 +198,12 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         n_epochs = 1 if tasks is None else None
         class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
         train_rows, held_out = self._training_rows(y, sample_weight, validation)
+        if tasks is not None and self._fits_together(classes, validation, tasks):
+            parts = sample_weight, class_weight, train_rows, held_out, validation
+            results = self._fit_together(X, y, classes, starts, parts, tasks)
+            self.classes_ = classes
+            self._keep(results, X.dtype)
+            return
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         rng = check_random_state(self.random_state)
         seeds = rng.randint(MAX_SEED, size=len(starts))
@@ -212,6 +233,51 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
                 tasks.end_model()
         self.classes_ = classes
         self._keep(results, X.dtype)
+
+    def _is_softmax(self, classes):
+        """For two classes the softmax is the logistic loss of one weight vector."""
+        return self.multi_class == "multinomial" and len(classes) > 2
+
+    def _fits_together(self, classes, validation, tasks):
+        """Whether all classes are trained in the same reads of the rows."""
+        if self._is_softmax(classes):
+            return self.learning_rate == "auto"
+        if len(classes) < 3 or self.learning_rate != "auto" or self.loss not in TOGETHER:
+            return False
+        # Scores and callbacks look at one class after another; l1 has a better way for one.
+        watched = self.early_stopping or validation is not None or tasks.root is not None
+        return not watched and self._problem().l1 == 0.0
+
+    def _fit_together(self, X, y, classes, starts, parts, tasks):
+        """Results of all classes, one-vs-rest or softmax."""
+        sample_weight, class_weight, train_rows, held_out, validation = parts
+        codes = np.searchsorted(classes, y).astype(np.int64)
+        batch = Batch.of(X, codes, sample_weight, train_rows)
+        used = slice(None) if train_rows is None else train_rows
+        weights = None if batch.weights is None else np.ascontiguousarray(batch.weights[used])
+        targets = (
+            np.ascontiguousarray(codes[used]),
+            None,
+            weights,
+            np.arange(len(classes)),
+            np.asarray(class_weight, np.float64),
+        )
+        watch = Watch()
+        if self._is_softmax(classes):
+            if held_out is not None:
+                weights = None if sample_weight is None else sample_weight[held_out]
+                validation = X[held_out], y[held_out], weights
+            score = None if validation is None else partial(self._accuracy, classes, *validation)
+            watch = Watch(score, tasks.listener(0, partial(_whole_moment, classes)))
+        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        softmax = self._is_softmax(classes)
+        return self._train_together(batch, starts, team, targets, softmax, watch)
+
+    def _accuracy(self, classes, X, y, sample_weight, w, intercept):
+        """Share of rows whose largest score is that of their class."""
+        scores, _ = score_rows(X, w, intercept, self.n_jobs)
+        hit = classes[scores.argmax(axis=1)] == y
+        return float(np.average(hit, weights=sample_weight))
 
     def _moment(self, classes, starts, results, k, w, intercept, history):
         """Fitted attributes while class k is trained."""
@@ -267,8 +333,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
     def predict_proba(self, X):
         """Probability of each class, for loss="log_loss" and "modified_huber" only.
 
-        For several classes these are the one-vs-rest probabilities, normalised to sum to 1
-        (Zadrozny & Elkan 2002); for the modified Huber loss (clip(score, -1, 1) + 1) / 2
+        With multi_class="multinomial" the softmax of the scores. Else, for several classes, the
+        one-vs-rest probabilities, normalised to sum to 1 (Zadrozny & Elkan 2002); for the modified Huber loss (clip(score, -1, 1) + 1) / 2
         (Zhang 2004).
 
         Parameters
@@ -281,6 +347,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         probabilities : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
+        if self._is_softmax(self.classes_):
+            return self._score(X, partial(softmax, axis=1))
         return self._score(X, _from_log_odds if self.loss == "log_loss" else _from_clipped)
 
     @available_if(_has_probabilities)
@@ -298,6 +366,12 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             Columns in the order of `classes_`.
         """
         return np.log(self.predict_proba(X))
+
+
+def _whole_moment(classes, k, w, intercept, history):
+    """Fitted attributes between two epochs of all classes."""
+    history = history.arrays()
+    return dict(coef_=w, intercept_=intercept, classes_=classes, history_=history)
 
 
 def _from_log_odds(scores):

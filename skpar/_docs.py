@@ -99,6 +99,11 @@ merge_every : int or 'auto', default='auto'
     the curvature of the data and the number of workers. 1 is classic Hogwild on sparse rows:
     each row is written straight into the shared weights.
 """
+MULTI_CLASS = """
+multi_class : {'ovr', 'multinomial'}, default='ovr'
+    Of more than two classes: each against the rest, or, with loss='log_loss', the softmax of
+    all. With learning_rate='auto' all classes share each read of the rows.
+"""
 POWER_AND_QUANTILE = """
 power : float, default=1.5
     The power of 'tweedie': the variance grows as mean**power. 0 is the normal distribution,

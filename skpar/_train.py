@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from skpar._auto import AutoFit, kept_step
+from skpar._auto import kept_step
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
 from skpar._measures import mean_loss
 
@@ -149,14 +149,15 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
     )
 
 
-def train_auto(fit, make_scheme, options, watch=NOBODY):
+def train_auto(fit, auto, options, watch=NOBODY):
     """Run a whole fit of learning_rate="auto" until its end is certain or `max_iter` is met.
+
+    `auto` is an `AutoFit`, or a `ManyFit` for many weight vectors at once.
 
     With early stopping it ends, too, when the validation score has not risen for
     `n_iter_no_change` epochs, and the best weights seen are the user's.
     """
     score = watch.score
-    auto = AutoFit(fit, make_scheme, options.tol)
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     best_score, best, begin, number = -math.inf, None, perf_counter(), 0
     finished = False

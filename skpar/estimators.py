@@ -55,6 +55,7 @@ class _Hogwild:
         _docs.CLASS_WEIGHT,
         _docs.WARM_AND_AVERAGE,
         _docs.PARALLEL,
+        _docs.MULTI_CLASS,
     ),
     attributes=(_docs.ATTRIBUTES_CLASSIFIER, _docs.ATTRIBUTES),
 )
@@ -65,7 +66,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
     after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
     the bit, whatever `n_jobs`, joblib backend and machine load.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
-    one-vs-rest. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+    one-vs-rest, or with multi_class="multinomial" the softmax of all. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
 
     Parameters
     ----------
@@ -125,6 +126,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
         average=False,
         scheme="model-averaging",
         n_shards=None,
+        multi_class="ovr",
     ):
         self._store(locals())
 
@@ -224,6 +226,7 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
         _docs.CLASS_WEIGHT,
         _docs.WARM_AND_AVERAGE,
         _docs.HOGWILD,
+        _docs.MULTI_CLASS,
     ),
     attributes=(_docs.ATTRIBUTES_CLASSIFIER, _docs.ATTRIBUTES),
 )
@@ -234,7 +237,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
     and now and then adds what it learned to the shared weights [2]_. With one worker the
     result is deterministic, with several it is equal within the noise of their timing.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
-    one-vs-rest. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+    one-vs-rest, or with multi_class="multinomial" the softmax of all. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
 
     Parameters
     ----------
@@ -296,6 +299,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
         average=False,
         scheme="lock-free",
         merge_every="auto",
+        multi_class="ovr",
     ):
         self._store(locals())
 
