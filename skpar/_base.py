@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,6 +20,7 @@ from skpar._many_fit import ManyFit
 from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
+from skpar._softmax import Softmax, softmax_step
 from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
 from skpar._workers import limit_blas
@@ -48,6 +50,30 @@ COMMON_CONSTRAINTS = {
     "warm_start": ["boolean"],
     "average": [Interval(Integral, 0, None, closed="neither"), "boolean"],
 }
+
+
+def stacked(starts):
+    """One `Weights` of matrices for a list of vectors."""
+    averages = [s.average for s in starts]
+    return Weights(
+        np.array([s.w for s in starts]),
+        np.array([s.intercept for s in starts]),
+        None if averages[0] is None else np.array(averages),
+        np.array([s.average_intercept for s in starts]),
+        starts[0].t,
+    )
+
+
+def unstacked(result):
+    """A list of results for one of matrices."""
+    whole, parts = result.weights, []
+    for k, (w, b) in enumerate(zip(result.user_w, result.user_intercept, strict=True)):
+        own = replace(whole, w=whole.w[k], intercept=float(whole.intercept[k]))
+        if whole.average is not None:
+            own.average = whole.average[k]
+            own.average_intercept = float(whole.average_intercept[k])
+        parts.append(replace(result, user_w=w, user_intercept=float(b), weights=own))
+    return parts
 
 
 class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
@@ -178,30 +204,20 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
 
     def _train_together(self, batch, starts, team, targets, softmax=False, watch=NOBODY):
         """Results of all weight vectors, from a fit that reads the rows once for all of them."""
-        start = Weights(
-            np.array([s.w for s in starts]),
-            np.array([s.intercept for s in starts]),
-            None if starts[0].average is None else np.zeros((len(starts), batch.shape[1])),
-        )
-        fit, options = self._task(batch, start, 0, None, team)
+        fit, options = self._task(batch, stacked(starts), 0, None, team)
         with limit_blas(), team.working(team.size):
             auto = ManyFit(fit, targets, options.tol, softmax)
-            whole = train_auto(fit, auto, options, watch)
-        return [
-            replace(
-                whole,
-                user_w=w,
-                user_intercept=float(b),
-                weights=replace(
-                    whole.weights,
-                    w=w,
-                    intercept=float(b),
-                    average=None if start.average is None else w,
-                    average_intercept=float(b),
-                ),
-            )
-            for w, b in zip(whole.user_w, whole.user_intercept, strict=True)
-        ]
+            return unstacked(train_auto(fit, auto, options, watch))
+
+    def _train_softmax(self, batch, starts, team, seed, factors, n_epochs, watch=NOBODY):
+        """Results of all classes, by stochastic steps on their softmax."""
+        fit, options = self._task(batch, stacked(starts), seed, n_epochs, team)
+        make = partial(Softmax, factors=factors)
+        with limit_blas(), team.working(team.size):
+            if fit.problem.learning_rate != "auto":
+                return unstacked(train(fit, make(fit), options, watch))
+            kept = partial(softmax_step, factors=factors)
+            return unstacked(train_on(fit, make, options, self._kept_step(0), kept))
 
     def _kept_step(self, k):
         """The automatic step size of weight vector k, from an earlier partial_fit."""

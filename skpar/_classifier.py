@@ -52,6 +52,11 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
                 "multi_class='multinomial' is the softmax of the logistic loss, but "
                 f"loss={self.loss!r}: set loss='log_loss', or multi_class='ovr'."
             )
+        if self.learning_rate in ("pa1", "pa2"):
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} has no step for the softmax: choose "
+                "another one, or multi_class='ovr'."
+            )
 
     @with_callbacks
     def fit(
@@ -198,7 +203,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         n_epochs = 1 if tasks is None else None
         class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
         train_rows, held_out = self._training_rows(y, sample_weight, validation)
-        if tasks is not None and self._fits_together(classes, validation, tasks):
+        if self._fits_together(classes, validation, tasks):
             parts = sample_weight, class_weight, train_rows, held_out, validation
             results = self._fit_together(X, y, classes, starts, parts, tasks)
             self.classes_ = classes
@@ -241,7 +246,9 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
     def _fits_together(self, classes, validation, tasks):
         """Whether all classes are trained in the same reads of the rows."""
         if self._is_softmax(classes):
-            return self.learning_rate == "auto"
+            return True
+        if tasks is None:
+            return False
         if len(classes) < 3 or self.learning_rate != "auto" or self.loss not in TOGETHER:
             return False
         # Scores and callbacks look at one class after another; l1 has a better way for one.
@@ -262,16 +269,19 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             np.arange(len(classes)),
             np.asarray(class_weight, np.float64),
         )
-        watch = Watch()
-        if self._is_softmax(classes):
+        softmax, watch = self._is_softmax(classes), Watch()
+        if softmax and tasks is not None:
             if held_out is not None:
                 weights = None if sample_weight is None else sample_weight[held_out]
                 validation = X[held_out], y[held_out], weights
             score = None if validation is None else partial(self._accuracy, classes, *validation)
             watch = Watch(score, tasks.listener(0, partial(_whole_moment, classes)))
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
-        softmax = self._is_softmax(classes)
-        return self._train_together(batch, starts, team, targets, softmax, watch)
+        if tasks is not None and self.learning_rate == "auto":
+            return self._train_together(batch, starts, team, targets, softmax, watch)
+        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        n_epochs = 1 if tasks is None else None
+        return self._train_softmax(batch, starts, team, seed, targets[-1], n_epochs, watch)
 
     def _accuracy(self, classes, X, y, sample_weight, w, intercept):
         """Share of rows whose largest score is that of their class."""

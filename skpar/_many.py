@@ -24,6 +24,7 @@ MOST_TRIALS = 8
 MOST_HALVINGS = 30
 FLAT = 0.3
 RATE_STEPS = 3
+LEAST_RATE = 0.7
 JITTER = 1e-9
 
 
@@ -166,7 +167,7 @@ class ManyDescent:
 
     def only(self, kept):
         """Go on with some of the outputs (a mask)."""
-        objective = self.objective = self.objective.only(kept)
+        self.objective = self.objective.only(kept)
         self.hessian.only(kept)
         self.pairs = [
             (np.ascontiguousarray(s[:, kept]), np.ascontiguousarray(y[:, kept]), r[kept])
@@ -180,7 +181,6 @@ class ManyDescent:
             columns(p.margins[:, kept]),
         )  # fmt: skip
         self._arrive(self.point)
-        assert objective.k == self.z.shape[1]
 
     # -- direction ------------------------------------------------------------------------
 
@@ -219,10 +219,12 @@ class ManyDescent:
         promised = -0.5 * self.slopes
         if len(self.gains) < 2:
             return np.where(self.slopes == 0.0, promised, np.inf)
+        # A renewed Hessian may quicken the pace again: of the last gains the larger counts, and
+        # no rate below the least.
         gains = np.maximum(self.gains[-RATE_STEPS - 1 :], 0.0)
         rate = (gains[-1] / np.maximum(gains[0], 1e-300)) ** (1.0 / (len(gains) - 1))
-        rate = np.clip(rate, 0.1, 0.95)
-        return np.maximum(promised, gains[-1] * rate / (1.0 - rate))
+        rate = np.clip(rate, LEAST_RATE, 0.95)
+        return np.maximum(promised, gains[-2:].max(axis=0) * rate / (1.0 - rate))
 
     @property
     def stuck(self):

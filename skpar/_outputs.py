@@ -97,6 +97,25 @@ class ManyObjective:
         values = values + 0.5 * self.problem.l2 * self.dots(coef, coef)
         return ManyPoint(x, values, gradient, margins)
 
+    def margin_losses(self, x):
+        """The losses alone, without penalty or gradient."""
+        w = np.ascontiguousarray(x[: self.d], self.dtype)
+        b = np.ascontiguousarray(x[self.d], self.dtype)
+
+        def part(lo, hi):
+            totals, margins = (
+                np.zeros(self.n_objectives),
+                np.empty((self.chunk, self.k), self.dtype),
+            )
+            with np.errstate(all="ignore"):
+                for a, z in self._pieces(lo, hi):
+                    p = margins[: z - a]
+                    self._multiply(w, b, a, z, p)
+                    output_losses(self.batch.rows, self.loss, self.targets, p, a, z, totals)
+            return totals
+
+        return sum(self.base.in_spans(part)) / self.n
+
     def _multiply(self, w, b, lo, hi, out):
         if self.batch.sparse:
             sparse_margins(self.batch.rows, w, b, lo, hi, out)

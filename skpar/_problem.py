@@ -122,4 +122,4 @@ class Problem:
     def penalty_value(self, w):
         """The penalty's part of the objective at weights w."""
         w = np.asarray(w, dtype=np.float64)
-        return 0.5 * self.l2 * (w @ w) + self.l1 * np.abs(w).sum()
+        return 0.5 * self.l2 * float(np.vdot(w, w)) + self.l1 * np.abs(w).sum()

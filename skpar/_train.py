@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -66,7 +67,7 @@ def users_weights(fit, weights, samples):
 
 def check_finite(weights, epoch):
     """Raise where the weights overflowed, as scikit-learn does."""
-    if np.isfinite(weights.intercept) and np.all(np.isfinite(weights.w)):
+    if np.all(np.isfinite(weights.intercept)) and np.all(np.isfinite(weights.w)):
         return
     raise ValueError(
         f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
@@ -99,6 +100,8 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     eta0, best_score, best = fit.problem.eta0, -math.inf, None
     begin, finished = perf_counter(), False
+    # A scheme of many weight vectors has a mean loss of its own.
+    measure = getattr(scheme, "mean_loss", None) or partial(mean_loss, fit)
     for number in range(options.max_iter):
         started = perf_counter()
         scheme.epoch(number, eta0)
@@ -108,7 +111,7 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
         if check:
             check_finite(weights, number + 1)
         w, intercept = users_weights(fit, weights, samples)
-        objective = mean_loss(fit, w, intercept) + fit.problem.penalty_value(w)
+        objective = measure(w, intercept) + fit.problem.penalty_value(w)
         value = score(w, intercept) if score is not None else math.nan
         history.add(
             EpochInfo(
@@ -206,7 +209,7 @@ def train_auto(fit, auto, options, watch=NOBODY):
     )
 
 
-def train_on(fit, make_scheme, options, step):
+def train_on(fit, make_scheme, options, step, kept_step=kept_step):
     """One call of partial_fit with learning_rate="auto": an epoch with the step size kept.
 
     The first call finds the step. Where an epoch ends above both where it began and w = 0, it

@@ -23,7 +23,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_base"},
     {"_validation"},
     {"_train"},
-    {"_many_fit"},
+    {"_many_fit", "_softmax"},
     {"_auto"},
     {"_descent", "_many", "_averaging", "_lockfree"},
     {"_newton", "_outputs"},

@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.records cimport Rows
-from skpar._kernels.rows cimport index, real
+from skpar._kernels.rows cimport real
 
 cdef extern from "outputs.h" nogil:
     void many_margins_f64_i32(const double*, const int32_t*, const int64_t*, Py_ssize_t,
@@ -94,14 +94,6 @@ cdef class Targets:
     `codes` (int64) holds a row's class, `values` (n, k) its targets; one of them is None. With
     classes, output c stands for class `classes[c]`, which weighs `factors[c]`; the others weigh 1.
     """
-
-    cdef object keep_alive
-    cdef const int64_t* codes
-    cdef const int64_t* classes
-    cdef const double* values
-    cdef const double* weights
-    cdef const double* factors
-    cdef readonly Py_ssize_t n, k
 
     def __init__(self, codes, values, weights, classes, factors):
         self.keep_alive = (codes, values, weights, classes, factors)
