@@ -159,7 +159,8 @@ def test_softmax_by_scikit_learns_steps(cls, rate, dtype, layout):
     X, y = data()
     params = dict(loss="log_loss", multi_class="multinomial", alpha=0.01, fit_intercept=False)
     best = softmax_objective(cls(tol=1e-6, **params).fit(X, y), X, y)
-    model = cls(learning_rate=rate, eta0=0.05, random_state=0, max_iter=60, average=10, **params)
+    eta0 = 0.5 if rate == "invscaling" else 0.05
+    model = cls(learning_rate=rate, eta0=eta0, random_state=0, max_iter=60, average=10, **params)
     model.fit(layout(X.astype(dtype)), y)
     value = softmax_objective(model, X, y)
     assert value <= best * 1.03
