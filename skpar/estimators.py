@@ -5,16 +5,10 @@ from numbers import Integral
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skpar import _docs
+from skpar._averaging import MIN_ROWS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
 from skpar._regressor import BaseRegressor
-from skpar._schemes import (
-    MIN_ROWS_PER_SHARD,
-    MIN_ROWS_PER_WORKER,
-    LockFree,
-    ModelAveraging,
-    Sequential,
-    usable_workers,
-)
+from skpar._schemes import MIN_ROWS_PER_WORKER, LockFree, Sequential, usable_workers
 
 
 class _DataParallel:
