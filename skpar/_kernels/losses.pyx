@@ -14,6 +14,7 @@ cdef class Loss:
     def __init__(self, double parameter=0.0):
         self.name = type(self).__name__
         self.parameter = parameter
+        self.kind = 1 if type(self) is LogLoss else 0
 
     def __reduce__(self):
         return type(self), (self.parameter,)
@@ -24,9 +25,16 @@ cdef class Loss:
     cdef double gradient(self, double y, double p) noexcept nogil:
         return 0.0
 
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 0.0
+
     def py_value(self, double y, double p):
         """`value` for tests."""
         return self.value(y, p)
+
+    def py_curvature(self, double y, double p):
+        """`curvature` for tests."""
+        return self.curvature(y, p)
 
     def py_gradient(self, double y, double p):
         """`gradient` for tests."""
@@ -55,6 +63,9 @@ cdef class SquaredHinge(Loss):
         cdef double z = 1.0 - y * p
         return -2.0 * y * z if z > 0.0 else 0.0
 
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 2.0 if y * p < 1.0 else 0.0
+
 
 cdef class LogLoss(Loss):
     """log(1 + exp(p)) - y p with y in {0, 1}, in the form that does not overflow."""
@@ -69,6 +80,10 @@ cdef class LogLoss(Loss):
             return ((1.0 - y) - y * e) / (1.0 + e)
         e = exp(p)
         return ((1.0 - y) * e - y) / (1.0 + e)
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double e = exp(-fabs(p))
+        return e / ((1.0 + e) * (1.0 + e))
 
 
 cdef class ModifiedHuber(Loss):
@@ -86,6 +101,10 @@ cdef class ModifiedHuber(Loss):
             return 0.0
         return -2.0 * y * (1.0 - z) if z >= -1.0 else -4.0 * y
 
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double z = y * p
+        return 2.0 if -1.0 <= z < 1.0 else 0.0
+
 
 cdef class SquaredError(Loss):
     """(y - p)^2 / 2."""
@@ -95,6 +114,9 @@ cdef class SquaredError(Loss):
 
     cdef double gradient(self, double y, double p) noexcept nogil:
         return p - y
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 1.0
 
 
 cdef class Huber(Loss):
@@ -111,6 +133,9 @@ cdef class Huber(Loss):
         if fabs(r) <= self.parameter:
             return r
         return self.parameter if r >= 0.0 else -self.parameter
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 1.0 if fabs(p - y) <= self.parameter else 0.0
 
 
 cdef class EpsilonInsensitive(Loss):
@@ -138,3 +163,6 @@ cdef class SquaredEpsilonInsensitive(Loss):
         if r > self.parameter:
             return -2.0 * (r - self.parameter)
         return 2.0 * (-r - self.parameter) if r < -self.parameter else 0.0
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 2.0 if fabs(y - p) > self.parameter else 0.0
