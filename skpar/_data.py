@@ -163,6 +163,17 @@ class Batch:
             return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)[rows]
         return self.values[rows]
 
+    def matrix(self):
+        """All rows, in use or not, as a numpy array or CSR matrix that shares memory."""
+        if self.sparse:
+            return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)
+        return self.values
+
+    def take(self, rows):
+        """The given rows as a batch with memory of its own."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Batch.of(self.matrix()[rows], self.targets[rows], weights)
+
     def chunk_blocks(self, block_rows):
         """How many blocks make one uninterrupted call of a kernel."""
         return max(1, int(CHUNK_NUMBERS / (self.row_numbers * block_rows)))

@@ -5,7 +5,7 @@ from numbers import Integral
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skpar import _docs
-from skpar._averaging import MIN_ROWS_PER_SHARD, ModelAveraging
+from skpar._averaging import MIN_NUMBERS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
 from skpar._regressor import BaseRegressor
 from skpar._schemes import MIN_ROWS_PER_WORKER, LockFree, Sequential, usable_workers
@@ -23,7 +23,9 @@ class _DataParallel:
     def _make_scheme(self, fit):
         n_shards = self.n_shards
         if n_shards is None:
-            n_shards = usable_workers(fit.team.size, fit.batch, MIN_ROWS_PER_SHARD)
+            n_shards = usable_workers(
+                fit.team.size, fit.batch, MIN_ROWS_PER_WORKER, MIN_NUMBERS_PER_SHARD
+            )
         n_shards = min(n_shards, fit.batch.n_rows)
         return Sequential(fit) if n_shards == 1 else ModelAveraging(fit, n_shards)
 

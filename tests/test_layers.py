@@ -14,6 +14,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_base"},
     {"_train"},
     {"_averaging"},
+    {"_merging"},
     {"_schemes"},
     {"_measures", "_workers", "sources"},
     {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
