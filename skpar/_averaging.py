@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from skpar._data import BLOCK_ROWS
 from skpar._kernels.sgd import State
 from skpar._merging import Merger, sample_of
 from skpar._schemes import Weights, new_state, run_blocks
@@ -24,7 +25,7 @@ MAX_ROUNDS = 16
 def train_round(shard, task, state, number, eta0, span, stopped=None):
     """One round of one shard; a function of its arguments alone, wherever it runs."""
     fit = replace(task.fit, batch=shard)
-    order = fit.batch.order(fit.shuffle, [fit.seed, number, task.shard])
+    order = shard.order(fit.shuffle, [fit.seed, number, task.shard], task.block_rows)
     recipe = fit.recipe(eta0, average=fit.problem.average)
     begin, end = span
     end = order.n_blocks if end is None else min(end, order.n_blocks)
@@ -38,6 +39,7 @@ class Task:
 
     fit: object  # without rows, team or weights: they do not travel
     shard: int
+    block_rows: int
 
 
 class ModelAveraging:
@@ -53,10 +55,11 @@ class ModelAveraging:
 
     def __init__(self, fit, n_shards):
         self.fit = fit
-        self.shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
+        self.shards = shards_of(fit, n_shards)
         self.shares = shares_of(self.shards)
-        bare = replace(fit, batch=None, team=None, start=None)
-        self.tasks = [Task(bare, k) for k in range(n_shards)]
+        self.block_rows = fit.batch.block_rows if fit.shuffle else BLOCK_ROWS
+        bare = replace(fit, batch=None, team=None, start=None, shards=None)
+        self.tasks = [Task(bare, k, self.block_rows) for k in range(n_shards)]
         self.t = fit.start.t
         self.states = [new_state(fit, self.t) for _ in self.shards]
         for state in self.states:
@@ -70,6 +73,8 @@ class ModelAveraging:
 
     def epoch(self, number, eta0):
         self.loss_sum = 0.0
+        if self.fit.shards is None:
+            self.fit.shards = self.fit.team.place(self.shards)
         with limit_blas():
             # Curvatures settle as the model does.
             if self.merger is not None and number & (number - 1) == 0:
@@ -84,7 +89,7 @@ class ModelAveraging:
         Shards of fewer rows differ more from each other, and more shards lose more by meeting
         late. Nothing here may depend on the workers.
         """
-        rows, size = self.shards[0].n_rows, self.shards[0].block_rows
+        rows, size = self.shards[0].n_rows, self.block_rows
         n_rounds = int(np.clip(ROUND_ROWS * len(self.shards) / rows, 1, MAX_ROUNDS))
         ends = [-(-rows * r // (n_rounds * size)) for r in range(n_rounds)]
         return list(pairwise([*ends, None]))
@@ -99,7 +104,7 @@ class ModelAveraging:
         flag = stopped if self.fit.team.on_threads else None
         arguments = [
             (shard, task, state, number, eta0, span, flag)
-            for shard, task, state in zip(self.shards, self.tasks, self.states, strict=True)
+            for shard, task, state in zip(self.fit.shards, self.tasks, self.states, strict=True)
         ]
         self.states = self.fit.team.run(train_round, arguments, stop)
         self.loss_sum += sum(state.loss_sum for state in self.states)
@@ -128,6 +133,14 @@ class ModelAveraging:
             # The count of all shards has just passed the sample from which to average.
             result.average, result.average_intercept = w.copy(), s.intercept
         return result
+
+
+def shards_of(fit, n_shards):
+    """The rows dealt to shards; the same rows for every class of one-vs-rest."""
+    if "subsets" not in fit.team.memo:
+        shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
+        fit.team.memo["subsets"] = [shard.subset for shard in shards]
+    return [replace(fit.batch, subset=subset) for subset in fit.team.memo["subsets"]]
 
 
 def shares_of(shards):

@@ -149,18 +149,19 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         seeds = rng.randint(MAX_SEED, size=len(starts))
         negative = 0.0 if self.loss == "log_loss" else -1.0
         results = []
-        for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-            positive = y == classes[1 if len(starts) == 1 else k]
-            rest = class_weight[0] if len(starts) == 1 else 1.0
-            own = class_weight[1 if len(starts) == 1 else k]
-            weights = sample_weight
-            if own != 1.0 or rest != 1.0:
-                weights = np.where(positive, own, rest)
-                weights = weights if sample_weight is None else weights * sample_weight
-            targets = np.where(positive, 1.0, negative)
-            batch = Batch.of(X, targets, weights, train_rows)
-            score = self._scorer(batch, held_out, sample_weight, _accuracy)
-            results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
+        with team:
+            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+                positive = y == classes[1 if len(starts) == 1 else k]
+                rest = class_weight[0] if len(starts) == 1 else 1.0
+                own = class_weight[1 if len(starts) == 1 else k]
+                weights = sample_weight
+                if own != 1.0 or rest != 1.0:
+                    weights = np.where(positive, own, rest)
+                    weights = weights if sample_weight is None else weights * sample_weight
+                targets = np.where(positive, 1.0, negative)
+                batch = Batch.of(X, targets, weights, train_rows)
+                score = self._scorer(batch, held_out, sample_weight, _accuracy)
+                results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
         self.classes_ = classes
         self._keep(results, X.dtype)
 

@@ -97,7 +97,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         score = self._scorer(batch, held_out, sample_weight, _r2)
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        result = self._train_one(batch, start, seed, n_epochs, team, score)
+        with team:
+            result = self._train_one(batch, start, seed, n_epochs, team, score)
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 

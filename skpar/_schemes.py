@@ -45,6 +45,7 @@ class Fit:
     shuffle: bool = True
     start: Weights = field(default_factory=lambda: Weights(np.zeros(0)))
     track_loss: bool = False  # whether passes sum the losses that they meet
+    shards: list | None = None  # placed with the team, where a scheme trains shards apart
 
     def recipe(self, eta0, average=0):
         """The compiled step."""

@@ -17,17 +17,23 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_merging"},
     {"_schemes"},
     {"_measures", "_workers", "sources"},
+    {"_dask"},
+    {"_cluster"},
+    {"_placement"},
     {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HOME = {  # libraries that belong to one room, or to a few
-    "joblib": {"_workers"},
+    "joblib": {"_workers", "_cluster"},
     "threadpoolctl": {"_workers"},
     "threading": {"_workers", "stream"},
     "queue": {"_workers", "stream"},
-    "concurrent": {"_workers", "stream"},
+    "concurrent": {"_workers", "_dask", "stream"},
     "multiprocessing": {"_workers", "stream"},
+    "dask": {"_dask"},
+    "distributed": {"_dask"},
+    "ray": {"_cluster"},
     "matplotlib": {"display"},
     "sklearn": {"estimators", "_classifier", "_regressor", "_base", "display", "_callbacks"},
 }
