@@ -4,43 +4,21 @@ Each of the classes places shards once, then runs calls on them, and takes them 
 """
 
 import pickle
-import uuid
-from itertools import count
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from skpar._placement import Handle, Traffic, cut, joined, labels_of, pack, perform, size_of
+from skpar._placement import Traffic, cut, handles, joined, labels_of, pack, perform, size_of
 
 # Smaller arrays would travel again in every round.
 LEAST_MAPPED_BYTES = 1024
-KEPT_SHARDS = 64
-_kept = {}
-
-
-def perform_kept(blob, token, shard):
-    """`perform` on the first copy of a shard that this process was given.
-
-    Every call brings the shard anew, as memory maps that cost nothing until they are read; the
-    pages of the first one have been.
-    """
-    if token not in _kept:
-        while len(_kept) >= KEPT_SHARDS:
-            _kept.pop(next(iter(_kept)))
-        _kept[token] = shard
-    return perform(blob, _kept[token])
 
 
 class Remote:
-    """What all kinds of workers share: names of shards, and the count of bytes."""
+    """What all kinds of workers share: the count of bytes."""
 
     def __init__(self):
         self.traffic = Traffic()
-        self._fit = uuid.uuid4().hex
-        self._tokens = count()
-
-    def names(self, n):
-        return [Handle(k, f"{self._fit}-{next(self._tokens)}") for k in range(n)]
 
     def exchange(self, function, arguments, send):
         """Pack the calls, let `send(handles, blobs)` run them, count, and unpack."""
@@ -71,12 +49,12 @@ class Processes(Remote):
     def place(self, batches):
         self._shards = batches
         self.traffic.placed += sum(size_of(batch) for batch in batches[:1])
-        return self.names(len(batches))
+        return handles(len(batches))
 
     def run(self, function, arguments):
         def send(handles, blobs):
             calls = (
-                delayed(perform_kept)(blob, handle.token, self._shards[handle.index])
+                delayed(perform)(blob, self._shards[handle.index])
                 for handle, blob in zip(handles, blobs, strict=True)
             )
             return self._parallel(calls)
@@ -128,7 +106,7 @@ class RayWorkers(Remote):
             self.traffic.placed += size_of(labels)
             self._labels.append((matrices[key][0], self._ray.put(labels)))
         self._matrices = matrices
-        return self.names(len(batches))
+        return handles(len(batches))
 
     def run(self, function, arguments):
         return self.exchange(function, arguments, self._send)

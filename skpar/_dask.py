@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from skpar._cluster import Remote
-from skpar._placement import cut, joined, labels_of, perform, size_of
+from skpar._placement import cut, handles, joined, labels_of, perform, size_of
 
 WAIT_SECONDS = 0.2
 # How long a worker that answers nothing may take to be seen as gone.
@@ -79,7 +79,7 @@ class DaskWorkers(Remote):
             self._owner = [slots[k % len(slots)] for k in range(len(batches))]
             self._nodes = {}
         self._retry(self._label)
-        return self.names(len(batches))
+        return handles(len(batches))
 
     def _shards_of(self, address):
         return [k for k, owner in enumerate(self._owner) if owner == address]

@@ -16,7 +16,11 @@ class Handle:
     """The name of a placed shard."""
 
     index: int
-    token: str
+
+
+def handles(n):
+    """The names of n shards."""
+    return [Handle(k) for k in range(n)]
 
 
 @dataclass

@@ -120,6 +120,8 @@ class Team:
     def __init__(self, n_jobs, *, shared_memory):
         backend, default_n_jobs = get_active_backend(prefer="threads")
         n_jobs = default_n_jobs if n_jobs is None else n_jobs
+        if n_jobs is None:  # joblib's Parallel does the same: -1 on Dask, 1 elsewhere
+            n_jobs = getattr(backend, "default_n_jobs", 1)
         self._backend, self._n_jobs = backend, n_jobs
         self.kind = _kind(backend)
         self.size = self._effective_size(shared_memory)
