@@ -26,6 +26,7 @@ DIRECTIONS = 32
 WIDE_COLUMNS = 4096
 WIDE_DIRECTIONS = 4
 POWER_ITERATIONS = 3
+POWER_STEPS = 8
 # The sample's noise makes a good merge look this much worse at most.
 TOLERANCE = 1.05
 HALVINGS = 4
@@ -85,6 +86,30 @@ class Sample:
         width = max(gap.mean(), 1e-12)
         weights = 1.0 if self.batch.weights is None else self.batch.weights
         return weights * (gap <= width) / (2.0 * width)
+
+    def smoothness(self, rows, seed):
+        """How sharply the mean loss of `rows` random rows may curve, penalty included.
+
+        lambda + R / rows: the largest eigenvalue of the Hessian, and what single rows add, as
+        the mean curvature along a row weighted by itself, which sees heavy tails.
+        """
+        X, n, rate = self.X, self.batch.n_rows, self.intercept_rate
+        c = self.problem.curvature * np.ones(n)
+        if self.batch.weights is not None:
+            c *= self.batch.weights
+        squares = X.multiply(X).sum(axis=1) if self.batch.sparse else (X * X).sum(axis=1)
+        along = c * (np.asarray(squares, dtype=np.float64).ravel() + rate)
+        v, b, top = np.random.default_rng(seed).standard_normal(X.shape[1]), 1.0, 0.0
+        for _ in range(2 * POWER_STEPS):
+            norm = np.sqrt(v @ v + b * b)
+            if not np.isfinite(norm) or norm == 0.0:
+                break
+            v, b = v / norm, b / norm
+            u = X @ v + np.sqrt(rate) * b
+            top = float(u @ (c * u)) / n
+            v, b = X.T @ (c * u), np.sqrt(rate) * float((c * u).sum())
+        single = float(along @ along) / max(float(along.sum()), 1e-300)
+        return top + single / rows + self.problem.l2
 
     def spectrum(self, w, intercept, seed):
         """(V, values, rest): directions, their curvatures, and the other directions' by column.

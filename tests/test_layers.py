@@ -13,7 +13,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_classifier", "_regressor"},
     {"_base"},
     {"_train"},
-    {"_averaging"},
+    {"_averaging", "_gradients"},
     {"_merging"},
     {"_schemes"},
     {"_measures", "_workers", "sources"},
