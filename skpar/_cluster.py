@@ -3,15 +3,16 @@
 Each of the classes places shards once, then runs calls on them, and takes them away in the end.
 """
 
+import os
 import pickle
+import tempfile
+from dataclasses import replace
 
+import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from skpar._placement import Traffic, cut, handles, joined, labels_of, pack, perform, size_of
-
-# Smaller arrays would travel again in every round.
-LEAST_MAPPED_BYTES = 1024
 
 
 class Remote:
@@ -31,33 +32,48 @@ class Remote:
 
 
 class Processes(Remote):
-    """joblib's own processes; arrays reach them as memory maps, which joblib removes."""
+    """joblib's own processes; arrays reach them as memory maps of files.
+
+    joblib would write arrays to files too, but smaller ones in every round, and a limit of ours
+    (`max_nbytes`) would make it start other processes than those of the user's other calls.
+    """
 
     def __init__(self, backend, n_jobs):
         super().__init__()
         self._name = type(backend).__name__
-        self._parallel = Parallel(
-            n_jobs=n_jobs,
-            prefer="threads",
-            max_nbytes=LEAST_MAPPED_BYTES,
-            batch_size=1,
-            pre_dispatch="all",
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="skpar-", dir=os.environ.get("JOBLIB_TEMP_FOLDER")
         )
-        self._parallel.__enter__()
+        self._files = {}
         self._shards = []
+        self._parallel = Parallel(n_jobs=n_jobs, prefer="threads", batch_size=1, pre_dispatch="all")
+        self._parallel.__enter__()
 
     def place(self, batches):
-        self._shards = batches
-        self.traffic.placed += sum(size_of(batch) for batch in batches[:1])
+        self._shards = [self._mapped(batch) for batch in batches]
         return handles(len(batches))
 
+    def _mapped(self, batch):
+        """The batch with its arrays in files; an array is written once."""
+        arrays = {k: v for k, v in vars(batch).items() if isinstance(v, np.ndarray)}
+        for name, array in arrays.items():
+            if isinstance(array, np.memmap) or array.size == 0:
+                continue
+            if id(array) not in self._files:
+                path = os.path.join(self._folder.name, f"{len(self._files)}.npy")
+                np.save(path, array)
+                self.traffic.placed += array.nbytes
+                # The array is kept too, so that its id stays its own.
+                self._files[id(array)] = np.load(path, mmap_mode="r"), array
+            arrays[name] = self._files[id(array)][0]
+        return replace(batch, **arrays)
+
     def run(self, function, arguments):
-        def send(handles, blobs):
-            calls = (
-                delayed(perform)(blob, self._shards[handle.index])
-                for handle, blob in zip(handles, blobs, strict=True)
+        def send(names, blobs):
+            return self._parallel(
+                delayed(perform)(blob, self._shards[name.index])
+                for name, blob in zip(names, blobs, strict=True)
             )
-            return self._parallel(calls)
 
         try:
             return self.exchange(function, arguments, send)
@@ -70,7 +86,8 @@ class Processes(Remote):
 
     def close(self):
         self._parallel.__exit__(None, None, None)
-        self._shards = []
+        self._shards, self._files = [], {}
+        self._folder.cleanup()
 
 
 class RayWorkers(Remote):
