@@ -137,6 +137,8 @@ class ModelAveraging:
 
 def shards_of(fit, n_shards):
     """The rows dealt to shards; the same rows for every class of one-vs-rest."""
+    if fit.batch.partitioned:
+        return fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
     if "subsets" not in fit.team.memo:
         shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
         fit.team.memo["subsets"] = [shard.subset for shard in shards]
@@ -145,9 +147,7 @@ def shards_of(fit, n_shards):
 
 def shares_of(shards):
     """How much each shard's model counts: its rows, or their sample weights."""
-    totals = np.array([shard.n_rows for shard in shards], dtype=float)
-    if shards[0].weights is not None:
-        weighted = [float(s.weights[s.subset].sum()) for s in shards]
-        if sum(weighted) > 0:
-            totals = np.array(weighted)
+    rows = np.array([shard.n_rows for shard in shards], dtype=float)
+    weights = [shard.total_weight for shard in shards]
+    totals = rows if weights[0] is None or sum(weights) <= 0 else np.array(weights)
     return list(totals / totals.sum())

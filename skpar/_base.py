@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
 from skpar._kernels.margins import margins
+from skpar._partitions import Partitions, the_client
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
 from skpar._train import Options, train
@@ -107,6 +108,25 @@ class BaseParallelSGD(BaseEstimator):
         check_is_fitted(self)
         check_sparse(X)
         return validate_data(self, X, accept_sparse="csr", reset=False)
+
+    def _partitions(self, X, y, sample_weight):
+        """Rows on a Dask cluster, checked; None where no cluster holds them."""
+        client = the_client()
+        if client is None:
+            return None
+        if self._shared_memory:
+            raise TypeError(
+                f"{type(self).__name__} needs the rows in memory, X is a Dask collection: give "
+                "X.compute(), or use the ParallelSGD family."
+            )
+        if self.early_stopping:
+            raise ValueError(
+                "early_stopping=True needs rows in memory to hold out, X is a Dask collection: "
+                "set early_stopping=False and choose tol or max_iter."
+            )
+        rows = Partitions(client, X, y, sample_weight, count_labels=is_classifier(self))
+        validate_data(self, rows.meta, reset=True, skip_check_array=True)
+        return rows
 
     # -- one weight vector ----------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._data import Batch
+from skpar._partitions import blockwise, computed, is_collection
+from skpar._parts import ClassTargets
 from skpar._problem import LOSSES
 from skpar._workers import Team
 
@@ -31,7 +33,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Class labels.
         coef_init : array-like of shape (n_classes, n_features), default=None
@@ -52,10 +55,18 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             If a parameter or the data are invalid, `y` has one class, or the weights overflow.
         """
         self._check_parameters()
-        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
-        check_classification_targets(y)
         before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
-        classes = np.unique(y)
+        rows = None
+        if is_collection(X):
+            rows = self._partitions(X, y, sample_weight)
+            if rows is None:
+                X, y, sample_weight = computed(X, y, sample_weight)
+        if rows is None:
+            X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
+            check_classification_targets(y)
+            classes = np.unique(y)
+        else:
+            classes, counts = rows.labels()
         if len(classes) < 2:
             raise ValueError(
                 "The number of classes has to be greater than one; "
@@ -66,8 +77,12 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             intercept_init = before[1] if intercept_init is None else intercept_init
         self._forget()
         shape = (1 if len(classes) == 2 else len(classes), X.shape[1])
-        starts = self._starts(shape, X.dtype, coef_init, intercept_init)
-        self._fit_classes(X, y, sample_weight, classes, starts, n_epochs=None)
+        dtype = X.dtype if rows is None else rows.dtype
+        starts = self._starts(shape, dtype, coef_init, intercept_init)
+        if rows is None:
+            self._fit_classes(X, y, sample_weight, classes, starts, n_epochs=None)
+        else:
+            self._fit_partitions(rows, classes, counts, starts)
         self._warn_after_fit()
         return self
 
@@ -165,6 +180,24 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         self.classes_ = classes
         self._keep(results, X.dtype)
 
+    def _fit_partitions(self, rows, classes, counts, starts):
+        """`_fit_classes` for rows on a Dask cluster."""
+        labels = np.repeat(classes, counts) if self.class_weight == "balanced" else classes
+        class_weight = compute_class_weight(self.class_weight, classes=classes, y=labels)
+        seeds = check_random_state(self.random_state).randint(MAX_SEED, size=len(starts))
+        negative = 0.0 if self.loss == "log_loss" else -1.0
+        results = []
+        with Team(self.n_jobs, shared_memory=False, client=rows.client) as team:
+            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+                at = 1 if len(starts) == 1 else k
+                rest = class_weight[0] if len(starts) == 1 else 1.0
+                targets = ClassTargets(classes[at], class_weight[at], rest, negative)
+                batch = rows.batch(targets)
+                results.append(self._train_one(batch, start, int(seed), None, team))
+        self.classes_ = classes
+        self._keep(results, rows.dtype)
+
+    @blockwise
     def decision_function(self, X):
         """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
 
@@ -183,6 +216,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         scores = (scores.toarray() if sp.issparse(scores) else scores) + self.intercept_
         return scores.ravel() if scores.shape[1] == 1 else scores
 
+    @blockwise
     def predict(self, X):
         """Most likely class of each row.
 
@@ -207,6 +241,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         return True
 
     @available_if(_has_probabilities)
+    @blockwise
     def predict_proba(self, X):
         """Probability of each class, for loss="log_loss" and "modified_huber" only.
 
@@ -237,6 +272,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         return positive / positive.sum(axis=1, keepdims=True)
 
     @available_if(_has_probabilities)
+    @blockwise
     def predict_log_proba(self, X):
         """Logarithm of `predict_proba`; -inf where a modified Huber probability is 0.
 

@@ -12,7 +12,17 @@ import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from skpar._placement import Traffic, cut, handles, joined, labels_of, pack, perform, size_of
+from skpar._placement import (
+    Traffic,
+    cut,
+    handles,
+    joined,
+    labels_of,
+    matrix_key,
+    pack,
+    perform,
+    size_of,
+)
 
 
 class Remote:
@@ -111,7 +121,7 @@ class RayWorkers(Remote):
         self._labels = []
         matrices = {}
         for batch in batches:
-            key = id(batch.values), id(batch.subset)
+            key = matrix_key(batch)
             if key in self._matrices:
                 labels = labels_of(batch)
                 matrices[key] = self._matrices[key]

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from skpar._cluster import Remote
-from skpar._placement import cut, handles, joined, labels_of, perform, size_of
+from skpar._placement import cut, handles, joined, labels_of, matrix_key, perform, size_of
 
 WAIT_SECONDS = 0.2
 # How long a worker that answers nothing may take to be seen as gone.
@@ -71,15 +71,23 @@ class DaskWorkers(Remote):
 
     def place(self, batches):
         old, self._batches = self._batches, batches
-        same = len(old) == len(batches) and all(
-            a.values is b.values and a.subset is b.subset for a, b in zip(old, batches, strict=True)
-        )
-        if not same:
+        if [matrix_key(b) for b in old] != [matrix_key(b) for b in batches]:
             slots = self._slots()
             self._owner = [slots[k % len(slots)] for k in range(len(batches))]
+            if hasattr(batches[0], "source"):
+                self._owner = self._where([batch.source for batch in batches])
             self._nodes = {}
         self._retry(self._label)
         return handles(len(batches))
+
+    def _where(self, futures):
+        """The workers that hold these partitions."""
+        found = self._client.who_has(futures)
+        slots = self._slots()
+        return [
+            (found.get(future.key) or [slots[k % len(slots)]])[0]
+            for k, future in enumerate(futures)
+        ]
 
     def _shards_of(self, address):
         return [k for k, owner in enumerate(self._owner) if owner == address]
@@ -89,6 +97,9 @@ class DaskWorkers(Remote):
         keys = self._shards_of(address)
         futures = []
         for k in keys:
+            if hasattr(self._batches[k], "source"):
+                futures.append(self._batches[k].source)
+                continue
             matrix, _ = cut(self._batches[k])
             self.traffic.placed += size_of(matrix)
             futures.append(self._client.scatter(matrix, workers=[address], hash=False))

@@ -55,6 +55,7 @@ class Plan:
     n_blocks: int
     n_shards: int
     blocks_per_batch: int
+    firsts: tuple | None = None  # of each shard its first block, where shards are partitions
 
     @property
     def n_batches(self):
@@ -62,6 +63,8 @@ class Plan:
 
     def first_block(self, shard):
         """With shuffle, shards own consecutive blocks; without, every n-th."""
+        if self.firsts is not None:
+            return self.firsts[shard]
         return self.n_blocks * shard // self.n_shards
 
     def blocks(self, shard):
@@ -77,9 +80,12 @@ class Plan:
             first, last = self.first_block(shard), self.first_block(shard + 1)
             mine = np.flatnonzero((order >= first) & (order < last))
             local = order[mine] - first
-        else:
+        elif self.firsts is None:
             mine = np.arange(shard, self.n_blocks, self.n_shards)
             local = np.arange(len(mine))
+        else:  # every partition gives each batch its share
+            local = np.arange(self.first_block(shard + 1) - self.first_block(shard))
+            mine = (local + 0.5) * (self.n_blocks / len(local))
         edges = np.arange(self.n_batches + 1) * self.blocks_per_batch
         return local, np.searchsorted(mine, edges)
 
@@ -104,17 +110,17 @@ def visiting_order(plan, shard, number, n_rows):
 
 
 def gradient_of(shard, plan, index, problem, number, at, w, intercept):
-    """(sum of the losses, their gradient, that of the intercept) over a shard's part of a batch."""
+    """(rows, sum of the losses, its gradient, the intercept's) of a shard's part of a batch."""
     rows, edges = visiting_order(plan, index, number, shard.n_rows)
     rows = rows[edges[at] : edges[at + 1]]
     gradient = np.zeros(len(w))
     if len(rows) == 0:
-        return 0.0, gradient, 0.0
+        return 0, 0.0, gradient, 0.0
     part = replace(shard, subset=rows if shard.subset is None else shard.subset[rows])
     order = part.order(False, [0])
     loss = problem.loss_kernel()
     sums = loss_and_gradient(shard.rows, loss, w, intercept, order, 0, order.n_blocks, gradient)
-    return sums[0], gradient, sums[1]
+    return len(rows), sums[0], gradient, sums[1]
 
 
 class GradientAveraging:
@@ -131,9 +137,18 @@ class GradientAveraging:
         size = fit.batch.block_rows if fit.shuffle else BLOCK_ROWS
         self.batch_size = batch_rows(batch_size, fit.batch)
         size = math.gcd(size, self.batch_size)
-        n_blocks = -(-fit.batch.n_rows // size)
-        self.plan = Plan(fit.seed, fit.shuffle, size, n_blocks, n_shards, self.batch_size // size)
-        self.shards = self._cut()
+        if fit.batch.partitioned:
+            self.shards = fit.batch.shards(n_shards, fit.shuffle, [fit.seed])
+            firsts = np.cumsum([0, *(-(-shard.n_rows // size) for shard in self.shards)])
+            firsts = tuple(int(first) for first in firsts)
+        else:
+            firsts = None
+        n_blocks = firsts[-1] if firsts else -(-fit.batch.n_rows // size)
+        self.plan = Plan(
+            fit.seed, fit.shuffle, size, n_blocks, n_shards, self.batch_size // size, firsts
+        )
+        if firsts is None:
+            self.shards = self._cut()
         start = fit.start
         self.w, self.intercept = start.w.copy(), start.intercept
         self.average = None if start.average is None else start.average.astype(np.float64)
@@ -173,16 +188,15 @@ class GradientAveraging:
 
     def _step(self, number, at, recipe):
         fit, plan = self.fit, self.plan
-        begin = at * self.batch_size
-        rows = min(begin + self.batch_size, fit.batch.n_rows) - begin
         arguments = [
             (shard, plan, k, fit.problem, number, at, self.w, self.intercept)
             for k, shard in enumerate(fit.shards)
         ]
         sums = fit.team.run(gradient_of, arguments)
-        self.loss_sum += sum(loss for loss, _, _ in sums)
-        gradient = sum(g for _, g, _ in sums) / rows
-        slope = sum(g for _, _, g in sums) / rows
+        rows = sum(part[0] for part in sums)
+        self.loss_sum += sum(part[1] for part in sums)
+        gradient = sum(part[2] for part in sums) / rows
+        slope = sum(part[3] for part in sums) / rows
         step = min(recipe.step_size(self.t) * rows, self.largest_step)
         w = (1.0 - step * fit.problem.l2) * self.w - step * gradient
         if fit.problem.l1 != 0.0:

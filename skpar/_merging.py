@@ -38,6 +38,8 @@ INSENSITIVE = ("epsilon_insensitive", "squared_epsilon_insensitive")
 def sample_of(batch, seed):
     """At most 2,000 rows in use as a batch of their own."""
     n = int(np.clip(SAMPLE_NUMBERS / batch.row_numbers, 250, SAMPLE_ROWS))
+    if batch.partitioned:
+        return batch.sample_batch(n, seed)
     rows = np.arange(batch.shape[0]) if batch.subset is None else batch.subset
     if n < len(rows):
         rows = np.sort(np.random.default_rng([seed, n]).choice(rows, n, replace=False))

@@ -51,8 +51,17 @@ def cut(batch):
     return matrix_part(own), labels_part(own)
 
 
+def matrix_key(batch):
+    """What tells the matrix of one shard from another's, for as long as the shard lives."""
+    if hasattr(batch, "source"):
+        return batch.source.key
+    return id(batch.values), id(batch.subset)
+
+
 def labels_of(batch):
-    """The labels part of `cut` alone."""
+    """The labels part of `cut` alone; for a partition of a Dask collection, how to make it."""
+    if hasattr(batch, "source"):
+        return batch.encoding
     if batch.subset is None:
         return labels_part(batch)
     weights = None if batch.weights is None else batch.weights[batch.subset]
@@ -70,11 +79,13 @@ def labels_part(batch):
 
 def joined(matrix, labels):
     """The batch again."""
+    if hasattr(matrix, "labelled"):
+        return matrix.labelled(labels)
     targets, weights = labels
     return replace(matrix, targets=targets, weights=weights)
 
 
 def size_of(part):
     """Bytes of the arrays in a matrix or labels part."""
-    values = part.__dict__.values() if hasattr(part, "__dict__") else part
+    values = vars(part).values() if hasattr(part, "__dict__") else part
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))

@@ -9,6 +9,8 @@ from sklearn.utils._param_validation import StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._data import Batch
+from skpar._partitions import blockwise, computed, is_collection
+from skpar._parts import RealTargets
 from skpar._workers import Team
 
 REGRESSION_LOSSES = {
@@ -33,7 +35,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Targets.
         coef_init : array-like of shape (n_features,), default=None
@@ -54,13 +57,23 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             If a parameter or the data are invalid, or the weights overflow.
         """
         self._check_parameters()
-        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
+        rows = None
+        if is_collection(X):
+            rows = self._partitions(X, y, sample_weight)
+            if rows is None:
+                X, y, sample_weight = computed(X, y, sample_weight)
+        if rows is None:
+            X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         if self.warm_start and hasattr(self, "coef_"):
             coef_init = self.coef_ if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
         self._forget()
-        start = self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
-        self._fit_targets(X, y, sample_weight, start, n_epochs=None)
+        dtype = X.dtype if rows is None else rows.dtype
+        start = self._starts((1, X.shape[1]), dtype, coef_init, intercept_init)[0]
+        if rows is None:
+            self._fit_targets(X, y, sample_weight, start, n_epochs=None)
+        else:
+            self._fit_partitions(rows, start)
         self._warn_after_fit()
         return self
 
@@ -102,6 +115,15 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 
+    def _fit_partitions(self, rows, start):
+        """`_fit_targets` for rows on a Dask cluster."""
+        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        with Team(self.n_jobs, shared_memory=False, client=rows.client) as team:
+            result = self._train_one(rows.batch(RealTargets()), start, seed, None, team)
+        self._keep([result], rows.dtype)
+        self.coef_ = self.coef_.ravel()
+
+    @blockwise
     def predict(self, X):
         """Predicted targets, x.w + b.
 

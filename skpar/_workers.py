@@ -81,7 +81,7 @@ def _inside_ray():
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return False
-    return ray.get_runtime_context().get_task_id() is not None
+    return ray.get_runtime_context().worker.mode == ray.WORKER_MODE
 
 
 def _threads_allowed(n_workers):
@@ -106,6 +106,8 @@ class Team:
     shared_memory : bool
         Whether workers must see each other's writes; under a backend of processes they are
         then threads of this process all the same.
+    client : distributed.Client or None
+        Of the Dask cluster that holds the rows, where they are not here.
 
     Attributes
     ----------
@@ -117,7 +119,15 @@ class Team:
         What the weight vectors of one fit (one-vs-rest) have in common.
     """
 
-    def __init__(self, n_jobs, *, shared_memory):
+    def __init__(self, n_jobs, *, shared_memory, client=None):
+        self.memo = {}
+        self._pool = None
+        self._remote = None
+        self._client = client
+        if client is not None:
+            self.kind, self.on_threads = "dask", False
+            self.size = max(1, sum(client.nthreads().values()))
+            return
         backend, default_n_jobs = get_active_backend(prefer="threads")
         n_jobs = default_n_jobs if n_jobs is None else n_jobs
         if n_jobs is None:  # joblib's Parallel does the same: -1 on Dask, 1 elsewhere
@@ -128,9 +138,6 @@ class Team:
         if self.size == 1:
             self.kind = "threads"
         self.on_threads = self.kind == "threads"
-        self.memo = {}
-        self._pool = None
-        self._remote = None
 
     def _effective_size(self, shared_memory):
         if self.kind in ("dask", "ray") and self._n_jobs > 0:
@@ -161,7 +168,7 @@ class Team:
     @contextmanager
     def working(self, n_workers):
         """Hold `n_workers` workers ready for `run`; threads are gone on leaving."""
-        if n_workers == 1:
+        if n_workers == 1 and self._client is None:
             yield self
         elif self.on_threads:
             with limit_blas(), ThreadPoolExecutor(n_workers, "skpar") as self._pool:
@@ -178,7 +185,7 @@ class Team:
         if self.kind == "dask":
             from skpar._dask import DaskWorkers
 
-            return DaskWorkers(self._backend.client, self.size)
+            return DaskWorkers(self._client or self._backend.client, self.size)
         from skpar._cluster import Processes, RayWorkers
 
         if self.kind == "ray":

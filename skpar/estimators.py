@@ -31,6 +31,15 @@ class _DataParallel:
             )
 
     def _make_scheme(self, fit):
+        if fit.batch.partitioned:
+            if self.n_shards not in (None, fit.batch.n_shards):
+                raise ValueError(
+                    f"n_shards={self.n_shards}, but X has {fit.batch.n_shards} partitions that "
+                    "are not empty, each a shard: leave n_shards=None, or rechunk X."
+                )
+            if self.scheme == "model-averaging":
+                return ModelAveraging(fit, fit.batch.n_shards)
+            return GradientAveraging(fit, fit.batch.n_shards, self.batch_size)
         if self.scheme == "gradient-averaging":
             return GradientAveraging(
                 fit, self._shards(fit, least_part(self.batch_size, fit.batch)), self.batch_size

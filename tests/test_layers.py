@@ -12,6 +12,8 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"estimators", "stream"},
     {"_classifier", "_regressor"},
     {"_base"},
+    {"_partitions"},
+    {"_parts"},
     {"_train"},
     {"_averaging", "_gradients"},
     {"_merging"},
@@ -31,11 +33,19 @@ HOME = {  # libraries that belong to one room, or to a few
     "queue": {"_workers", "stream"},
     "concurrent": {"_workers", "_dask", "stream"},
     "multiprocessing": {"_workers", "stream"},
-    "dask": {"_dask"},
-    "distributed": {"_dask"},
+    "dask": {"_dask", "_partitions"},
+    "distributed": {"_dask", "_partitions"},
     "ray": {"_cluster"},
     "matplotlib": {"display"},
-    "sklearn": {"estimators", "_classifier", "_regressor", "_base", "display", "_callbacks"},
+    "sklearn": {
+        "estimators",
+        "_classifier",
+        "_regressor",
+        "_base",
+        "_parts",
+        "display",
+        "_callbacks",
+    },
 }
 MODULES = sorted(
     {p.stem for p in ROOT.glob("*.py")}
