@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from skpar._data import BLOCK_ROWS
-from skpar._kernels.sgd import State
+from skpar._kernels.records import State
 from skpar._merging import Merger, sample_of
 from skpar._schemes import Weights, new_state, run_blocks
 from skpar._workers import limit_blas

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from skpar._kernels.sgd import Order, Rows
+from skpar._kernels.records import Order, Rows
 
 # Consecutive rows visited together: eight cost no accuracy on data in random order and save
 # most cache misses. Where neighbouring labels are alike they would act as one long step.
@@ -127,6 +127,13 @@ class Batch:
         return float(max(1, self.shape[1]))
 
     @property
+    def longest_row(self):
+        """Stored values of the longest row."""
+        if not self.sparse:
+            return self.shape[1]
+        return int(np.diff(self.starts).max(initial=0))
+
+    @property
     def work(self):
         """Numbers read in an epoch."""
         return self.row_numbers * self.n_rows
@@ -154,12 +161,7 @@ class Batch:
     def order(self, shuffle, seed, block_rows=None):
         """All blocks, in a random order that `seed` (a sequence of ints) determines."""
         block_rows = block_rows or (self.block_rows if shuffle else BLOCK_ROWS)
-        n_blocks = -(-self.n_rows // block_rows)
-        if shuffle:
-            blocks = np.random.default_rng(seed).permutation(n_blocks)
-        else:
-            blocks = np.arange(n_blocks)
-        return Order(blocks.astype(np.int64, copy=False), block_rows, self.n_rows, self.subset)
+        return Order(self.n_rows, block_rows, seed if shuffle else None, self.subset)
 
     def sample(self, n, seed):
         """At most n rows in use as a matrix, drawn without replacement."""
@@ -167,12 +169,10 @@ class Batch:
         if n < self.n_rows:
             rows = np.sort(np.random.default_rng(seed).choice(self.n_rows, n, replace=False))
         rows = rows if self.subset is None else self.subset[rows]
-        if self.sparse:
-            return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)[rows]
-        return self.values[rows]
+        return self.matrix()[rows]
 
     def matrix(self):
-        """All rows, in use or not, as a numpy array or CSR matrix that shares memory."""
+        """All rows, in use or not, as an array or a CSR matrix over the same memory."""
         if self.sparse:
             return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)
         return self.values

@@ -6,6 +6,7 @@ from skpar._kernels.margins import total_loss
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
 CURVATURE_ROWS = 5000
+FREQUENCY_ROWS = 20_000
 POWER_ITERATIONS = 8
 
 
@@ -43,8 +44,19 @@ def shard_loss(shard, problem, w, intercept):
     )
 
 
-def column_curvatures(fit):
-    """How sharply the objective may curve along each column, the intercept last.
+def frequent_columns(batch, least_share, most, seed):
+    """Columns that at least this share of the rows have, at most so many, from a sample."""
+    X = batch.sample(FREQUENCY_ROWS, seed)
+    columns, counts = np.unique(X.indices, return_counts=True)
+    kept = counts >= least_share * X.shape[0]
+    columns, counts = columns[kept], counts[kept]
+    if len(columns) > most:
+        columns = np.sort(columns[np.argsort(-counts, kind="stable")[:most]])
+    return columns.astype(np.int64)
+
+
+def curvatures(fit, columns=None):
+    """How sharply the objective may curve along each of `columns` (all), the intercept last.
 
     The smaller of two bounds: the Hessian's top eigenvalue (eight power iterations) and its
     absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from at
@@ -52,6 +64,8 @@ def column_curvatures(fit):
     """
     batch = fit.batch
     X = batch.sample(CURVATURE_ROWS, fit.seed)
+    if columns is not None:
+        X = X[:, columns]
     rng = np.random.default_rng(fit.seed)
     v, top = rng.standard_normal(X.shape[1]).astype(X.dtype), 0.0
     for _ in range(POWER_ITERATIONS):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skpar._kernels import losses
-from skpar._kernels.sgd import Recipe
+from skpar._kernels.records import Recipe
 
 # scikit-learn's rate for the intercept on sparse rows, where it would otherwise oscillate.
 SPARSE_INTERCEPT_RATE = 0.01
@@ -71,7 +71,8 @@ class Problem:
             l1=self.l1,
             l2=self.l2,
             alpha=self.alpha,
-            schedule=self.learning_rate,
+            schedule="decaying" if self.learning_rate == "auto" else self.learning_rate,
+            decay=self.l2,  # as strong convexity allows: not at all without l2
             eta0=eta0,
             power_t=self.power_t,
             intercept_rate=rate if self.fit_intercept else 0.0,

@@ -8,9 +8,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
+from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import blockwise, computed, fit_targets, is_collection, rows_of
 from skpar._data import Batch
-from skpar._partitions import blockwise, computed, is_collection
-from skpar._parts import RealTargets
+from skpar._train import Watch
+from skpar._validation import check_validation, scorer
 from skpar._workers import Team
 
 REGRESSION_LOSSES = {
@@ -29,7 +31,19 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         "loss": [StrOptions(REGRESSION_LOSSES)],
     }
 
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    @with_callbacks
+    def fit(
+        self,
+        X,
+        y,
+        coef_init=None,
+        intercept_init=None,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
         """Fit the model.
 
         Parameters
@@ -45,6 +59,13 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             Intercept to start from.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; None means 1 each.
+        X_val : {array-like, sparse matrix} of shape (n_validation_samples, n_features), default=None
+            Validation rows, never trained on. Their score goes into `history_`; with
+            ``early_stopping=True`` it decides, and nothing is split off `X`.
+        y_val : array-like of shape (n_validation_samples,), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Their weights in the score; None means 1 each.
 
         Returns
         -------
@@ -57,24 +78,22 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             If a parameter or the data are invalid, or the weights overflow.
         """
         self._check_parameters()
-        rows = None
         if is_collection(X):
-            rows = self._partitions(X, y, sample_weight)
-            if rows is None:
-                X, y, sample_weight = computed(X, y, sample_weight)
-        if rows is None:
-            X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                return fit_targets(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         if self.warm_start and hasattr(self, "coef_"):
             coef_init = self.coef_ if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
         self._forget()
-        dtype = X.dtype if rows is None else rows.dtype
-        start = self._starts((1, X.shape[1]), dtype, coef_init, intercept_init)[0]
-        if rows is None:
-            self._fit_targets(X, y, sample_weight, start, n_epochs=None)
-        else:
-            self._fit_partitions(rows, start)
+        start = self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
+        validation = check_validation(self, X, X_val, y_val, sample_weight_val)
+        tasks = FitTasks(self, X, y, sample_weight, 1)
+        self._fit_targets(X, y, sample_weight, start, validation, tasks)
         self._warn_after_fit()
+        tasks.end(self._fitted_attributes)
         return self
 
     def partial_fit(self, X, y, sample_weight=None):
@@ -101,26 +120,27 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             start = self._starts((1, X.shape[1]), X.dtype, None, None)[0]
         else:
             start = self._resumed(X.dtype)[0]
-        self._fit_targets(X, y, sample_weight, start, n_epochs=1)
+        self._fit_targets(X, y, sample_weight, start)
         return self
 
-    def _fit_targets(self, X, y, sample_weight, start, n_epochs):
-        train_rows, held_out = self._training_rows(y, sample_weight)
+    def _fit_targets(self, X, y, sample_weight, start, validation=None, tasks=None):
+        """Train the weight vector; without tasks one epoch."""
+        n_epochs = 1 if tasks is None else None
+        train_rows, held_out = self._training_rows(y, sample_weight, validation)
         batch = Batch.of(X, y.astype(X.dtype, copy=False), sample_weight, train_rows)
-        score = self._scorer(batch, held_out, sample_weight, _r2)
+        score = None
+        if held_out is not None:
+            score = scorer(batch, held_out, sample_weight, _r2)
+        elif validation is not None:
+            score = scorer(Batch.of(*validation), None, validation[2], _r2)
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        watch, step = Watch(score), self._kept_step(0)
+        if tasks is not None:
+            watch, step = Watch(score, tasks.listener(0, _moment)), None
         with team:
-            result = self._train_one(batch, start, seed, n_epochs, team, score)
+            result = self._train_one(batch, start, seed, n_epochs, team, watch, step)
         self._keep([result], X.dtype)
-        self.coef_ = self.coef_.ravel()
-
-    def _fit_partitions(self, rows, start):
-        """`_fit_targets` for rows on a Dask cluster."""
-        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        with Team(self.n_jobs, shared_memory=False, client=rows.client) as team:
-            result = self._train_one(rows.batch(RealTargets()), start, seed, None, team)
-        self._keep([result], rows.dtype)
         self.coef_ = self.coef_.ravel()
 
     @blockwise
@@ -141,6 +161,11 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         scores = X @ self.coef_.T
         scores = scores.toarray().ravel() if sp.issparse(scores) else np.ravel(scores)
         return scores + self.intercept_
+
+
+def _moment(k, w, intercept, history):
+    """Fitted attributes between two epochs."""
+    return dict(coef_=w, intercept_=np.array([intercept]), history_=history.arrays())
 
 
 def _r2(targets, predictions, weights):

@@ -8,8 +8,9 @@ from skpar import _docs
 from skpar._averaging import MIN_NUMBERS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
 from skpar._gradients import GradientAveraging, least_part
+from skpar._lockfree import LockFree, sharing_is_safe
 from skpar._regressor import BaseRegressor
-from skpar._schemes import MIN_ROWS_PER_WORKER, LockFree, Sequential, usable_workers
+from skpar._schemes import MIN_ROWS_PER_WORKER, Sequential, usable_workers
 
 
 class _DataParallel:
@@ -65,7 +66,7 @@ class _Hogwild:
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
-        if n_workers == 1:
+        if n_workers == 1 or not sharing_is_safe(fit, self.max_iter):
             return Sequential(fit)
         return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")
 
@@ -139,7 +140,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
         epsilon=0.1,
         n_jobs=None,
         random_state=None,
-        learning_rate="optimal",
+        learning_rate="auto",
         eta0=0.01,
         power_t=0.5,
         early_stopping=False,
@@ -222,7 +223,7 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
         verbose=0,
         epsilon=0.1,
         random_state=None,
-        learning_rate="invscaling",
+        learning_rate="auto",
         eta0=0.01,
         power_t=0.25,
         early_stopping=False,
@@ -309,7 +310,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
         epsilon=0.1,
         n_jobs=None,
         random_state=None,
-        learning_rate="optimal",
+        learning_rate="auto",
         eta0=0.01,
         power_t=0.5,
         early_stopping=False,
@@ -393,7 +394,7 @@ class HogwildRegressor(_Hogwild, BaseRegressor):
         verbose=0,
         epsilon=0.1,
         random_state=None,
-        learning_rate="invscaling",
+        learning_rate="auto",
         eta0=0.01,
         power_t=0.25,
         early_stopping=False,

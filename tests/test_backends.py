@@ -87,6 +87,8 @@ def make(cls=ParallelSGDClassifier, **params):
     params = dict(random_state=0, tol=None, max_iter=2, n_shards=4) | params
     if is_clf(cls):
         params = dict(loss="log_loss") | params
+    # "auto" would take steps of another kind where it can see all rows.
+    params = dict(learning_rate="optimal" if is_clf(cls) else "invscaling") | params
     if params.get("scheme") == "gradient-averaging":
         params = dict(batch_size=1000) | params
     return cls(**params)

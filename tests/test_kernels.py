@@ -15,8 +15,9 @@ from _common import (
 )
 
 from skpar._data import Batch
-from skpar._kernels import margins
-from skpar._kernels.sgd import Order, State, run
+from skpar._kernels import margins, rows
+from skpar._kernels.records import Order, State
+from skpar._kernels.sgd import run
 from skpar._problem import Problem
 
 C_NAME = {np.float64: "double", np.float32: "float"}
@@ -37,11 +38,11 @@ def test_dense_primitives(n, dtype):
     rng = np.random.default_rng(n)
     x, w = rng.normal(size=(2, n)).astype(dtype)
     rtol = 64 * np.finfo(dtype).eps
-    fast, naive = margins.py_dot_dense(x, w)
+    fast, naive = rows.py_dot_dense(x, w)
     np.testing.assert_allclose(fast, naive, rtol=0, atol=rtol * np.abs(x * w).sum())
     np.testing.assert_allclose(naive, x.astype(float) @ w, rtol=1e-12, atol=1e-12)
     twin, expected = w.copy(), w + 0.7 * x
-    margins.py_axpy_dense[C_NAME[dtype]](0.7, x, w, twin)
+    rows.py_axpy_dense[C_NAME[dtype]](0.7, x, w, twin)
     np.testing.assert_allclose(w, twin, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(w, expected, rtol=rtol, atol=rtol)
 
@@ -53,12 +54,12 @@ def test_sparse_primitives(n, dtype):
     columns = rng.permutation(2 * n)[:n].astype(np.int32)
     x, w = rng.normal(size=n).astype(dtype), rng.normal(size=2 * n).astype(dtype)
     rtol = 64 * np.finfo(dtype).eps
-    fast, naive = margins.py_dot_sparse(x, columns, w)
+    fast, naive = rows.py_dot_sparse(x, columns, w)
     np.testing.assert_allclose(fast, naive, rtol=0, atol=rtol * np.abs(x * w[columns]).sum())
     np.testing.assert_allclose(naive, x.astype(float) @ w[columns], rtol=1e-12, atol=1e-12)
     expected = w.copy()
     expected[columns] += dtype(0.7) * x
-    margins.py_axpy_sparse[C_NAME[dtype]](0.7, x, columns, w)
+    rows.py_axpy_sparse[C_NAME[dtype]](0.7, x, columns, w)
     np.testing.assert_allclose(w, expected, rtol=rtol, atol=rtol)
 
 
@@ -69,10 +70,10 @@ def test_nan_and_inf_keep_their_meaning(n, bad, dtype):
     """Sums are reassociated; that must not let a NaN disappear."""
     x, w = np.ones(n, dtype), np.ones(n, dtype)
     x[n // 2] = bad
-    fast, naive = margins.py_dot_dense(x, w)
+    fast, naive = rows.py_dot_dense(x, w)
     np.testing.assert_array_equal(fast, naive)
     assert not np.isfinite(fast)
-    assert not np.isfinite(margins.py_dot_sparse(x, np.arange(n, dtype=np.int32), w)[0])
+    assert not np.isfinite(rows.py_dot_sparse(x, np.arange(n, dtype=np.int32), w)[0])
 
 
 # Losses.
@@ -167,9 +168,9 @@ def test_pass_visits_the_blocks_in_order(layout, block_rows, subset):
     batch = Batch.of(X if layout == "dense" else sp.csr_matrix(X), y, None, subset)
     used = np.arange(len(y)) if subset is None else subset
     n_blocks = -(-len(used) // block_rows)
-    blocks = np.random.default_rng(0).permutation(n_blocks)
     state = State(np.zeros(X.shape[1]), 0.0)
-    order = Order(blocks, block_rows, len(used), subset)
+    order = Order(len(used), block_rows, [7], subset)
+    blocks = order.blocks()
     run(batch.rows, order, state, p.recipe(False, 0.02), 0, n_blocks)
     state.settle()
     visited = np.concatenate([used[b * block_rows : (b + 1) * block_rows] for b in blocks])

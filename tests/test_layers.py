@@ -11,18 +11,20 @@ ROOT = Path(skpar.__file__).parent
 LAYERS = [  # from the top down; a module may import what stands below its own line
     {"estimators", "stream"},
     {"_classifier", "_regressor"},
+    {"_collections"},
     {"_base"},
-    {"_partitions"},
+    {"_validation", "_partitions"},
     {"_parts"},
     {"_train"},
-    {"_averaging", "_gradients"},
-    {"_merging"},
-    {"_schemes"},
+    {"_auto"},
+    {"_descent", "_averaging", "_gradients", "_lockfree"},
+    {"_newton", "_merging"},
+    {"_objective", "_schemes"},
     {"_measures", "_workers", "sources"},
     {"_dask"},
     {"_cluster"},
     {"_placement"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
+    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -43,8 +45,10 @@ HOME = {  # libraries that belong to one room, or to a few
         "_regressor",
         "_base",
         "_parts",
+        "_collections",
+        "_validation",
         "display",
-        "_callbacks",
+        "_bridge",
     },
 }
 MODULES = sorted(

@@ -22,6 +22,7 @@ from _common import (
     is_clf,
     large_problem,
     objective,
+    sgd_rate,
     small_problem,
     workers,
 )
@@ -31,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import skpar._lockfree as lockfree
 import skpar._schemes as schemes
 
 pytestmark = pytest.mark.timeout(240)
@@ -45,7 +47,7 @@ def task_of(cls):
 
 
 def make(cls, **params):
-    params = dict(random_state=0, tol=None, max_iter=3) | params
+    params = dict(random_state=0, tol=None, max_iter=3) | sgd_rate(cls) | params
     if params.get("n_jobs") == 2:
         params = workers(cls, 2) | params
     if is_clf(cls):
@@ -429,13 +431,14 @@ def blas_threads():
 def test_blas_threads_inside_a_worker(cls, name, monkeypatch):
     """One in each worker, as many as before afterwards."""
     X, y = large_problem("binary")
-    original, seen = getattr(schemes, name), []
+    room = lockfree if name == "run_shared" else schemes
+    original, seen = getattr(room, name), []
 
     def spy(*args):
         seen.append((threading.current_thread(), blas_threads()))
         return original(*args)
 
-    monkeypatch.setattr(schemes, name, spy)
+    monkeypatch.setattr(room, name, spy)
     with threadpool_limits(2, "blas"):
         before = blas_threads()
         if not before or set(before) != {2}:

@@ -49,7 +49,11 @@ def client():
 
 def make(cls=ParallelSGDClassifier, **params):
     params = dict(random_state=0, tol=None, max_iter=5) | params
-    return cls(**(dict(loss="log_loss") | params if is_clf(cls) else params))
+    if is_clf(cls):
+        params = dict(loss="log_loss", learning_rate="optimal") | params
+    else:
+        params = dict(learning_rate="invscaling") | params
+    return cls(**params)
 
 
 def arrays(X, y, rows=3000):

@@ -17,11 +17,13 @@ from _common import (
     WORKER_FUNCTIONS,
     is_clf,
     large_problem,
+    sgd_rate,
     small_problem,
     workers,
 )
 from sklearn.base import clone
 
+import skpar._lockfree as lockfree
 import skpar._schemes as schemes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -291,10 +293,11 @@ class WorkerError(Exception):
 def test_error_in_a_worker(cls, name, failing_call, monkeypatch):
     """It reaches the caller, the others stop, no thread is left, and it fits again."""
     X, y = large_problem("binary" if is_clf(cls) else "regression")
-    est = cls(random_state=0, **workers(cls, 2), max_iter=1000, tol=None)
+    est = cls(random_state=0, **workers(cls, 2), max_iter=1000, tol=None, **sgd_rate(cls))
     clone(est).set_params(max_iter=1).fit(X, y)
     before = set(threading.enumerate())
-    original, calls = getattr(schemes, name), []
+    room = lockfree if name == "run_shared" else schemes
+    original, calls = getattr(room, name), []
 
     def broken(*args):
         calls.append(None)
@@ -303,7 +306,7 @@ def test_error_in_a_worker(cls, name, failing_call, monkeypatch):
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(schemes, name, broken)
+        patch.setattr(room, name, broken)
         with pytest.raises(WorkerError, match="no more"):
             est.fit(X, y)
     assert set(threading.enumerate()) <= before

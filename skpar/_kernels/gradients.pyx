@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.rows cimport index, real
-from skpar._kernels.sgd cimport Order, Rows
+from skpar._kernels.records cimport Order, Rows, block_at
 
 cdef extern from "gradients.h" nogil:
     void chunk_margins_f64(const double*, const int64_t*, Py_ssize_t, Py_ssize_t, const double*,
@@ -51,6 +51,7 @@ cdef extern from "gradients.h" nogil:
     void csr_moments_f32_i64(const float*, const int64_t*, const int64_t*, const int64_t*,
                              Py_ssize_t, const double*, double*, double*)
     void log_losses(Py_ssize_t, const double*, const double*, double*, double*, double*)
+    void add_outer_products(const double*, const double*, Py_ssize_t, Py_ssize_t, double*)
 
 cdef enum:
     MOST_ROWS = 256
@@ -82,7 +83,7 @@ cdef struct Outputs:
 
 cdef inline Py_ssize_t first_position(Order order, Py_ssize_t b) noexcept nogil:
     """Where block b of the visiting order starts: the only look into an `Order`."""
-    return order.blocks[b] * order.block_size
+    return block_at(order, b) * order.block_size
 
 
 cdef struct Cursor:
@@ -236,8 +237,11 @@ cdef double* doubles(array, Py_ssize_t least) except? NULL:
 
 
 cdef Py_ssize_t rows_in(Order order, Py_ssize_t lo, Py_ssize_t hi):
-    """An upper bound of the rows in blocks lo to hi."""
-    return min(order.n_rows, (hi - lo) * order.block_size)
+    """How many rows blocks lo to hi have."""
+    cdef Py_ssize_t b, total = 0
+    for b in range(lo, hi):
+        total += min(order.block_size, order.n_rows - first_position(order, b))
+    return total
 
 
 cdef const void* weights_of(Rows X, w) except? NULL:
@@ -399,3 +403,164 @@ def column_moments(Rows X, Order order, Py_ssize_t lo, Py_ssize_t hi, sums, squa
         else:
             add_moments(<const float*>X.values, <const int32_t*>X.columns, X, a, order, lo, hi,
                         first, second)
+
+
+cdef void pack_row(
+    const real* x, const index* columns, Rows X, Py_ssize_t i, const double* center,
+    const double* scale, double* z
+) noexcept nogil:
+    """z = ((x_i - center) scale, 1); columns not stored of a sparse row are zeros."""
+    cdef Py_ssize_t j, d = X.n_columns
+    if X.sparse:
+        for j in range(d):
+            z[j] = -center[j] * scale[j]
+        for j in range(X.starts[i], X.starts[i + 1]):
+            z[columns[j]] += x[j] * scale[columns[j]]
+    else:
+        x = x + i * d
+        for j in range(d):
+            z[j] = (x[j] - center[j]) * scale[j]
+    z[d] = 1.0
+
+
+cdef void add_scattered(
+    const real* x, const index* columns, Rows X, Py_ssize_t i, double a, const double* scale,
+    double* H
+) noexcept nogil:
+    """One sparse row's products into the upper triangle of H, pair by pair."""
+    cdef Py_ssize_t j, k, row, column, d = X.n_columns
+    cdef double u
+    for j in range(X.starts[i], X.starts[i + 1]):
+        row = columns[j]
+        u = a * x[j] * scale[row]
+        H[row * (d + 1) + d] += u
+        for k in range(X.starts[i], j + 1):
+            column = columns[k]
+            if column >= row:
+                H[row * (d + 1) + column] += u * x[k] * scale[column]
+            else:
+                H[column * (d + 1) + row] += u * x[k] * scale[column]
+    H[d * (d + 1) + d] += a
+
+
+cdef void add_curvature(
+    const real* x, const index* columns, Rows X, const int64_t* rows, const double* factors,
+    Py_ssize_t m, const double* center, const double* scale, double* packed, Py_ssize_t most,
+    double* H
+) noexcept nogil:
+    cdef Py_ssize_t k, hi, lo = 0, d = X.n_columns + 1
+    if center == NULL:
+        for k in range(m):
+            add_scattered(x, columns, X, rows[k], factors[k], scale, H)
+        return
+    while lo < m:
+        hi = min(m, lo + most)
+        for k in range(lo, hi):
+            pack_row(x, columns, X, rows[k], center, scale, packed + (k - lo) * d)
+        add_outer_products(packed, factors + lo, hi - lo, d, H)
+        lo = hi
+
+
+def curvature_matrix(Rows X, rows, factors, center, scale, H):
+    """Adds sum_k a_k z_k z_k' into the upper triangle of H, without the GIL.
+
+    z_k is row `rows[k]` of X as ((x - center) scale, 1), so H has one row and column more than X
+    has columns; a are the `factors`. Sparse rows are spread out, unless `center` is None (for 0).
+    """
+    cdef Py_ssize_t m = len(rows), d = X.n_columns + 1
+    cdef double* target = doubles(H, d * d)
+    cdef const double* a = doubles(factors, m)
+    cdef const double* c = doubles(center, d - 1)
+    cdef const double* s = doubles(scale, d - 1)
+    if center is None and not X.sparse:
+        raise ValueError("dense rows need a center")
+    if rows.dtype != np.int64 or not rows.flags.c_contiguous:
+        raise ValueError("rows must be contiguous int64 numbers")
+    if m and not (0 <= rows.min() and rows.max() < X.n_rows):
+        raise ValueError(f"rows must lie in 0 to {X.n_rows - 1}")
+    cdef const int64_t* numbers = <const int64_t*><size_t>rows.ctypes.data
+    cdef Py_ssize_t most = max(8, min(MOST_ROWS, CHUNK_BYTES // (8 * d) // 8 * 8))
+    buffer = np.empty(most * d)
+    cdef double* packed = <double*><size_t>buffer.ctypes.data
+    with nogil:
+        if X.is_double:
+            if X.wide:
+                add_curvature(<const double*>X.values, <const int64_t*>X.columns, X, numbers, a,
+                              m, c, s, packed, most, target)
+            else:
+                add_curvature(<const double*>X.values, <const int32_t*>X.columns, X, numbers, a,
+                              m, c, s, packed, most, target)
+        elif X.wide:
+            add_curvature(<const float*>X.values, <const int64_t*>X.columns, X, numbers, a, m, c,
+                          s, packed, most, target)
+        else:
+            add_curvature(<const float*>X.values, <const int32_t*>X.columns, X, numbers, a, m, c,
+                          s, packed, most, target)
+
+
+cdef void sum_along(
+    const double* targets, const double* weights, const int64_t* subset, Loss loss,
+    const double* p, const double* q, double t, Py_ssize_t lo, Py_ssize_t hi, double* sums
+) noexcept nogil:
+    cdef double y[MOST_ROWS]
+    cdef double at[MOST_ROWS]
+    cdef double value[MOST_ROWS]
+    cdef double first[MOST_ROWS]
+    cdef double second[MOST_ROWS]
+    cdef double s, v
+    cdef Py_ssize_t k, i, m, start = lo
+    while start < hi:
+        m = min(MOST_ROWS, hi - start)
+        for k in range(m):
+            i = subset[start + k] if subset != NULL else start + k
+            y[k] = targets[i]
+            at[k] = p[start + k] + t * q[start + k]
+        if loss.kind == 1:
+            log_losses(m, y, at, value, first, second)
+        else:
+            for k in range(m):
+                value[k] = loss.value(y[k], at[k])
+                first[k] = loss.gradient(y[k], at[k])
+                second[k] = loss.curvature(y[k], at[k])
+        for k in range(m):
+            s = 1.0
+            if weights != NULL:
+                i = subset[start + k] if subset != NULL else start + k
+                s = weights[i]
+                if s == 0.0:
+                    continue
+            v = q[start + k]
+            sums[0] += s * value[k]
+            sums[1] += s * first[k] * v
+            sums[2] += s * second[k] * v * v
+        start += m
+
+
+def loss_along(Rows X, Loss loss, p, q, double t, Py_ssize_t lo, Py_ssize_t hi, subset=None):
+    """The summed loss at margins p + t q, and its two derivatives in t, over positions lo to hi."""
+    cdef const double* at = doubles(p, hi)
+    cdef const double* along = doubles(q, hi)
+    cdef const int64_t* rows = NULL
+    if subset is not None:
+        rows = <const int64_t*><size_t>subset.ctypes.data
+    cdef double sums[3]
+    sums[0] = sums[1] = sums[2] = 0.0
+    with nogil:
+        sum_along(X.targets, X.weights, rows, loss, at, along, t, lo, hi, sums)
+    return sums[0], sums[1], sums[2]
+
+
+def majorants(Rows X, Loss loss, margins, out, Py_ssize_t lo, Py_ssize_t hi, subset=None):
+    """s_i times the curvature of a parabola above the loss, into `out`, for positions lo to hi."""
+    cdef const double* p = doubles(margins, hi)
+    cdef double* target = doubles(out, hi)
+    cdef const int64_t* rows = NULL
+    if subset is not None:
+        rows = <const int64_t*><size_t>subset.ctypes.data
+    cdef Py_ssize_t i, k
+    with nogil:
+        for k in range(lo, hi):
+            i = rows[k] if rows != NULL else k
+            target[k] = loss.majorant(X.targets[i], p[k])
+            if X.weights != NULL:
+                target[k] *= X.weights[i]

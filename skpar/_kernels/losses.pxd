@@ -5,3 +5,10 @@ cdef class Loss:
     cdef double value(self, double y, double p) noexcept nogil
     cdef double gradient(self, double y, double p) noexcept nogil
     cdef double curvature(self, double y, double p) noexcept nogil
+    cdef double majorant(self, double y, double p) noexcept nogil
+
+cdef class Smoothed(Loss):
+    cdef readonly Loss original
+    cdef readonly double width
+    cdef bint hinge
+    cdef double excess(self, double y, double p) noexcept nogil

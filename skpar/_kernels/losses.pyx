@@ -28,6 +28,13 @@ cdef class Loss:
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 0.0
 
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        """The curvature of a parabola that touches the loss at p and lies above it.
+
+        Where a loss is straight its own curvature says nothing of how far a step may go.
+        """
+        return self.curvature(y, p)
+
     def py_value(self, double y, double p):
         """`value` for tests."""
         return self.value(y, p)
@@ -35,6 +42,10 @@ cdef class Loss:
     def py_curvature(self, double y, double p):
         """`curvature` for tests."""
         return self.curvature(y, p)
+
+    def py_majorant(self, double y, double p):
+        """`majorant` for tests."""
+        return self.majorant(y, p)
 
     def py_gradient(self, double y, double p):
         """`gradient` for tests."""
@@ -74,12 +85,11 @@ cdef class LogLoss(Loss):
         return log1p(exp(-fabs(p))) + (p if p > 0.0 else 0.0) - y * p
 
     cdef double gradient(self, double y, double p) noexcept nogil:
-        cdef double e
-        if p > 0.0:
-            e = exp(-p)
-            return ((1.0 - y) - y * e) / (1.0 + e)
-        e = exp(p)
-        return ((1.0 - y) * e - y) / (1.0 + e)
+        # Without a branch: the sign of p is as good as random to the processor.
+        cdef double e = exp(-fabs(p))
+        cdef double positive = <double>(p > 0.0)
+        cdef double negative = 1.0 - positive
+        return ((1.0 - y) * (positive + negative * e) - y * (negative + positive * e)) / (1.0 + e)
 
     cdef double curvature(self, double y, double p) noexcept nogil:
         cdef double e = exp(-fabs(p))
@@ -104,6 +114,10 @@ cdef class ModifiedHuber(Loss):
     cdef double curvature(self, double y, double p) noexcept nogil:
         cdef double z = y * p
         return 2.0 if -1.0 <= z < 1.0 else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        cdef double z = y * p
+        return 2.0 if z >= -1.0 else 2.0 / -z
 
 
 cdef class SquaredError(Loss):
@@ -137,6 +151,10 @@ cdef class Huber(Loss):
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 1.0 if fabs(p - y) <= self.parameter else 0.0
 
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        cdef double r = fabs(p - y)
+        return 1.0 if r <= self.parameter else self.parameter / r
+
 
 cdef class EpsilonInsensitive(Loss):
     """max(0, |y - p| - epsilon): the loss of support vector regression."""
@@ -166,3 +184,44 @@ cdef class SquaredEpsilonInsensitive(Loss):
 
     cdef double curvature(self, double y, double p) noexcept nogil:
         return 2.0 if fabs(y - p) > self.parameter else 0.0
+
+
+cdef class Smoothed(Loss):
+    """A kinked loss with its corner rounded by a parabola of the given width (Nesterov 2005).
+
+    max(0, e) becomes e^2 / (2 width) for 0 < e < width and e - width / 2 above: at most
+    width / 2 below the kinked loss. e is threshold - y p for a hinge and |y - p| - epsilon for
+    the epsilon-insensitive loss.
+    """
+
+    def __init__(self, Loss loss, double width):
+        Loss.__init__(self, loss.parameter)
+        self.hinge = isinstance(loss, Hinge)
+        self.original, self.width = loss, width
+
+    def __reduce__(self):
+        return Smoothed, (self.original, self.width)
+
+    cdef double excess(self, double y, double p) noexcept nogil:
+        return self.parameter - y * p if self.hinge else fabs(y - p) - self.parameter
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        if e <= 0.0:
+            return 0.0
+        return e * e / (2.0 * self.width) if e < self.width else e - 0.5 * self.width
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        cdef double slope = 0.0 if e <= 0.0 else (e / self.width if e < self.width else 1.0)
+        if self.hinge:
+            return -y * slope
+        return slope if p > y else -slope
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        return 1.0 / self.width if 0.0 < e < self.width else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        # One over twice the distance to the kink, on either side of it.
+        return 0.5 / max(fabs(self.excess(y, p)), 0.5 * self.width)

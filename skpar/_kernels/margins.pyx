@@ -5,21 +5,16 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
+from skpar._kernels.records cimport Rows
 from skpar._kernels.rows cimport (
-    axpy_dense_naive_f32,
-    axpy_dense_naive_f64,
-    axpy_dense,
-    axpy_sparse,
     dot_dense,
-    dot_dense_naive_f32,
-    dot_dense_naive_f64,
     dot_sparse,
-    dot_sparse_naive_f32_i32,
-    dot_sparse_naive_f64_i32,
     index,
     real,
+    use_simd_level,
 )
-from skpar._kernels.sgd cimport Rows
+
+use_simd_level()
 
 
 cdef void fill(
@@ -82,37 +77,3 @@ def total_loss(Rows X, Loss loss, w, double intercept, Py_ssize_t lo, Py_ssize_t
             else:
                 total += loss.value(X.targets[i], p[k])
     return total
-
-
-def py_dot_dense(real[::1] x, real[::1] w):
-    """(fast, naive) dot products of a dense row, for tests."""
-    if real is double:
-        return (dot_dense(&x[0], &w[0], x.shape[0]),
-                dot_dense_naive_f64(&x[0], &w[0], x.shape[0]))
-    else:
-        return (dot_dense(&x[0], &w[0], x.shape[0]),
-                dot_dense_naive_f32(&x[0], &w[0], x.shape[0]))
-
-
-def py_axpy_dense(real a, real[::1] x, real[::1] w, real[::1] w_naive):
-    """w += a x, fast into `w` and naive into `w_naive`, for tests."""
-    axpy_dense(a, &x[0], &w[0], x.shape[0])
-    if real is double:
-        axpy_dense_naive_f64(a, &x[0], &w_naive[0], x.shape[0])
-    else:
-        axpy_dense_naive_f32(a, &x[0], &w_naive[0], x.shape[0])
-
-
-def py_dot_sparse(real[::1] x, int32_t[::1] columns, real[::1] w):
-    """(fast, naive) dot products of a sparse row, for tests."""
-    if real is double:
-        return (dot_sparse(&x[0], &columns[0], &w[0], x.shape[0]),
-                dot_sparse_naive_f64_i32(&x[0], &columns[0], &w[0], x.shape[0]))
-    else:
-        return (dot_sparse(&x[0], &columns[0], &w[0], x.shape[0]),
-                dot_sparse_naive_f32_i32(&x[0], &columns[0], &w[0], x.shape[0]))
-
-
-def py_axpy_sparse(real a, real[::1] x, int32_t[::1] columns, real[::1] w):
-    """w[columns] += a x, for tests."""
-    axpy_sparse(a, &x[0], &columns[0], &w[0], x.shape[0])

@@ -1,0 +1,398 @@
+"""What one worker does with weights that all workers write.
+
+Columns are hot or cold. Each worker trains a copy of the hot ones and now and then adds what it
+learned to the shared weights (`merge`); the cold ones it reads and writes in place
+(`shared_rows`). Shared weights are kept without their scale: the shrinking of the l2 penalty
+and the total of the l1 penalty are functions of the sample number alone, so they need no owner.
+"""
+
+import numpy as np
+
+from cpython.pythread cimport (
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
+from libc.math cimport exp, expm1
+from libc.stdint cimport int32_t, int64_t
+
+from skpar._kernels.penalties cimport soft_threshold
+from skpar._kernels.records cimport (
+    PA1,
+    Order,
+    Recipe,
+    Rows,
+    State,
+    eta,
+    pointer,
+    steps_between,
+)
+from skpar._kernels.rows cimport (
+    axpy_split,
+    dot_dense,
+    dot_split,
+    index,
+    real,
+    shared_get,
+    shared_set,
+    skpar_fetch_add,
+    skpar_load_flag,
+    skpar_release,
+    skpar_store_flag,
+    skpar_try_acquire,
+    use_simd_level,
+)
+from skpar._kernels.sgd cimport (
+    Ahead,
+    clipped_gradient,
+    look_ahead,
+    pass_rows,
+    signed_aggressiveness,
+    take,
+)
+
+from skpar._kernels.records import padded
+
+use_simd_level()
+
+# Rows between two moments at which a locked worker lets the others have the weights.
+cdef enum:
+    LOCKED_ROWS = 8
+
+
+cdef class Lock:
+    """A lock that is taken without the GIL (the interpreter's own, so it sleeps, not spins)."""
+
+    cdef PyThread_type_lock handle
+
+    def __cinit__(self):
+        self.handle = PyThread_allocate_lock()
+        if self.handle == NULL:
+            raise MemoryError("no lock could be allocated")
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            PyThread_free_lock(self.handle)
+
+
+cdef class Shared:
+    """The weights that all workers write, and how they meet there.
+
+    cursor[0] is the next chunk of blocks to take, cursor[8] is not 0 when all must stop,
+    cursor[16] is 1 while a worker adds to the average, cursor[20] counts the rows in it (each
+    on a cache line of its own, the last two on one).
+
+    With `hot_columns` None every column is hot (`whole`); else `slots` maps a column to its
+    place among the hot ones, -1 for the cold. `merge_rows` rows lie between two merges.
+    """
+
+    def __init__(self, w, *, hot_columns=None, slots=None, average=None, keep_l1=False,
+                 locked=False):
+        self.w, self.average = padded(w), average
+        self.n_columns = w.size
+        self.whole = hot_columns is None
+        self.n_hot = self.n_columns if self.whole else len(hot_columns)
+        self.hot_columns, self.slots = hot_columns, slots
+        if not self.whole:
+            self.hot_ptr = <const int64_t*>pointer(hot_columns)
+        if slots is not None:
+            self.slots_ptr = <const int16_t*>pointer(slots)
+        # The l1 total that each cold column has received.
+        self.last_total = np.zeros_like(w) if keep_l1 and not self.whole else None
+        self.last_ptr = pointer(self.last_total) if self.last_total is not None else NULL
+        self.intercept = padded(np.zeros(1))
+        self.cursor = padded(np.zeros(24, dtype=np.int64))
+        self.lock_owner = Lock() if locked else None
+        self.w_ptr = pointer(self.w)
+        self.average_ptr = pointer(average) if average is not None else NULL
+        self.intercept_ptr = <double*>pointer(self.intercept)
+        self.cursor_ptr = <int64_t*>pointer(self.cursor)
+        self.safe_intercept_step = np.inf
+        self.least_damping = 1.0
+        self.merge_rows = self.chunk_blocks = self.average_rows = 1
+
+    def limit_steps(self, safe_steps, double safe_intercept_step, double least_damping):
+        """Damp merges: hot column j adds min(1, safe_steps[j] / eta) of a delta, at least least."""
+        self.safe_steps = safe_steps
+        self.safe_ptr = pointer(safe_steps)
+        self.safe_intercept_step = safe_intercept_step
+        self.least_damping = least_damping
+
+    def begin(self, double t, Py_ssize_t lo, Py_ssize_t hi):
+        """Before blocks lo to hi, the first with sample t, are run; no worker runs."""
+        self.t_start = t
+        self.first_block, self.last_block = lo, hi
+        self.cursor[0], self.cursor[20] = lo, 0
+
+    def end(self, Recipe r, double t):
+        """After them, at sample t: write the scale and what is left of the l1 penalty into w."""
+        cdef double scale = scale_at(self, r, t)
+        cdef double total = l1_total_at(self, r, t)
+        cdef int64_t rows = <int64_t>(t - self.t_start)
+        if self.w.dtype == np.float64:
+            write_out(<double*>self.w_ptr, self, scale, total)
+            add_to_average(<const double*>self.w_ptr, self, rows, 1.0, r, t)
+        else:
+            write_out(<float*>self.w_ptr, self, scale, total)
+            add_to_average(<const float*>self.w_ptr, self, rows, 1.0, r, t)
+
+    cdef PyThread_type_lock handle(self):
+        return (<Lock>self.lock_owner).handle if self.lock_owner is not None else NULL
+
+
+cdef double scale_at(Shared z, Recipe r, double t) noexcept nogil:
+    """What l2 has left of a weight since `begin`: exp(-l2 sum of steps)."""
+    if r.l2 == 0.0:
+        return 1.0
+    return exp(-r.l2 * steps_between(r, z.t_start, t))
+
+
+cdef double l1_total_at(Shared z, Recipe r, double t) noexcept nogil:
+    """The sum of l1 eta_t / scale_t since `begin`: the prox that unscaled weights are due."""
+    cdef double steps
+    if r.l1 == 0.0:
+        return 0.0
+    steps = steps_between(r, z.t_start, t)
+    if r.l2 == 0.0:
+        return r.l1 * steps
+    return r.l1 / r.l2 * expm1(r.l2 * steps)
+
+
+cdef void write_out(real* w, Shared z, double scale, double total) noexcept nogil:
+    cdef real* last = <real*>z.last_ptr
+    cdef Py_ssize_t j
+    if last != NULL:
+        for j in range(z.n_columns):
+            # Hot columns received their share at merges.
+            if z.slots_ptr == NULL or z.slots_ptr[j] < 0:
+                w[j] = <real>soft_threshold(w[j], total - last[j])
+            last[j] = 0
+    if scale != 1.0:
+        for j in range(z.n_columns):
+            w[j] = <real>(w[j] * scale)
+
+
+cdef void add_to_average(
+    const real* shared, Shared z, int64_t rows_so_far, double scale, Recipe r, double t
+) noexcept nogil:
+    """Count the shared weights for the rows since this was done last (one worker at a time)."""
+    cdef real* average = <real*>z.average_ptr
+    cdef double rows = <double>(rows_so_far - skpar_load_flag(z.cursor_ptr + 20))
+    cdef double rate
+    cdef Py_ssize_t j
+    if average == NULL or rows <= 0.0 or t <= z.average_from:
+        return
+    skpar_store_flag(z.cursor_ptr + 20, rows_so_far)
+    z.averaged += rows
+    rate = rows / z.averaged
+    for j in range(z.n_columns):
+        average[j] += <real>(rate * (scale * shared_get(shared + j) - average[j]))
+    z.average_intercept += rate * (shared_get(z.intercept_ptr) - z.average_intercept)
+
+
+cdef void try_average(const real* shared, State s, Shared z, Recipe r) noexcept nogil:
+    """Add to the average if it is time and nobody else does."""
+    cdef int64_t rows
+    if z.average_ptr == NULL:
+        return
+    rows = <int64_t>(s.t - z.t_start)
+    if rows - skpar_load_flag(z.cursor_ptr + 20) < z.average_rows:
+        return
+    if skpar_try_acquire(z.cursor_ptr + 16):
+        add_to_average(shared, z, rows, s.scale, r, s.t)
+        skpar_release(z.cursor_ptr + 16)
+
+
+cdef void merge(
+    real* shared, real* w, real* snapshot, State s, Shared z, Recipe r, double* intercept_seen
+) noexcept nogil:
+    """Add what this worker learned since its last merge: v = shared + damping (w - snapshot).
+
+    Adding is as good as serial where the step is safe for all replicas together; where it is
+    not, the damping goes down to that of an average (`_schedules.safe_steps`).
+
+    The l1 penalty of the rows since then is applied here, as the prox of their summed steps:
+    every replica truncating on its own would carry the sum across zero.
+    """
+    cdef double rate = 1.0 / eta(r, s.t)
+    cdef double amount = s.l1_total / s.scale
+    cdef double damping = max(z.least_damping, min(1.0, z.safe_intercept_step * rate))
+    cdef const real* safe = <const real*>z.safe_ptr
+    cdef real* place
+    cdef Py_ssize_t j
+    cdef double v = shared_get(z.intercept_ptr) + damping * (s.intercept - intercept_seen[0])
+    shared_set(z.intercept_ptr, v)
+    s.intercept = intercept_seen[0] = v
+    damping = 1.0
+    for j in range(z.n_hot):
+        place = shared + (z.hot_ptr[j] if z.hot_ptr != NULL else j)
+        if safe != NULL:
+            damping = max(z.least_damping, min(1.0, safe[j] * rate))
+        v = shared_get(place) + damping * (<double>w[j] - <double>snapshot[j])
+        if amount != 0.0:
+            v = soft_threshold(v, amount)
+        shared_set(place, v)
+        w[j] = snapshot[j] = <real>v
+    s.l1_total = 0.0
+
+
+cdef void refresh(
+    const real* shared, real* w, real* snapshot, State s, Shared z, double* intercept_seen
+) noexcept nogil:
+    """Start from the shared weights of this moment.
+
+    A worker that woke late would otherwise learn from the weights of the epoch's start, and add
+    a step that the others have taken already.
+    """
+    cdef Py_ssize_t j
+    s.intercept = intercept_seen[0] = shared_get(z.intercept_ptr)
+    s.l1_total = 0.0
+    for j in range(z.n_hot):
+        w[j] = <real>shared_get(shared + (z.hot_ptr[j] if z.hot_ptr != NULL else j))
+        snapshot[j] = w[j]
+
+
+cdef void catch_up(
+    real* shared, const index* columns, Shared z, double total, Py_ssize_t n
+) noexcept nogil:
+    """Give the cold columns of a row the l1 penalty of the samples since they were seen last."""
+    cdef real* last = <real*>z.last_ptr
+    cdef double due
+    cdef Py_ssize_t k
+    for k in range(n):
+        if z.slots_ptr != NULL and z.slots_ptr[columns[k]] >= 0:
+            continue
+        due = total - shared_get(last + columns[k])
+        if due > 0.0:
+            shared_set(last + columns[k], total)
+            shared_set(
+                shared + columns[k], soft_threshold(shared_get(shared + columns[k]), due)
+            )
+
+
+cdef void shared_row(
+    real* shared, real* w, real** where, const index* columns, Rows X, Py_ssize_t i, State s,
+    Shared z, Recipe r, double* total
+) noexcept nogil:
+    """One row: hot columns in the worker's own memory, cold ones in place (Niu et al. 2011)."""
+    cdef const real* x = <const real*>X.values + X.starts[i]
+    cdef Py_ssize_t n = X.starts[i + 1] - X.starts[i]
+    cdef double y = X.targets[i]
+    cdef double step = eta(r, s.t)
+    cdef double counts = 1.0
+    cdef double p, update
+    if z.last_ptr != NULL:
+        catch_up(shared, columns + X.starts[i], z, total[0], n)
+    p = s.scale * dot_split(x, columns + X.starts[i], z.slots_ptr, w, shared, where, n)
+    p += s.intercept
+    if r.track_loss:
+        s.loss_sum += r.loss.value(y, p)
+    if r.schedule >= PA1:
+        update = signed_aggressiveness(r, y, p, dot_dense(x, x, n), &counts)
+    else:
+        update = -step * clipped_gradient(r, y, p)
+    if counts != 0.0:
+        if X.weights != NULL:
+            update *= X.weights[i]
+        s.scale *= 1.0 - r.l2 * step
+        if update != 0.0:
+            axpy_split(<real>(update / s.scale), x, where, n)
+            s.intercept += update * r.intercept_rate
+        s.l1_total += r.l1 * step
+        total[0] += r.l1 * step / s.scale
+    s.t += 1.0
+
+
+cdef Py_ssize_t shared_rows(
+    real* shared, real* w, real** where, const index* columns, Rows X, Order order, Ahead* a,
+    State s, Shared z, Recipe r, double* total, Py_ssize_t count
+) noexcept nogil:
+    """At most `count` rows from where `a` stands; returns how many there were."""
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t i
+    while done < count and a.left > 0:
+        i = take(a, <const real*>X.values, columns, X, order)
+        shared_row(shared, w, where, columns, X, i, s, z, r, total)
+        done += 1
+    return done
+
+
+cdef void share_blocks(
+    real* shared, real* w, real* snapshot, real** where, const index* columns, Rows X,
+    Order order, State s, Shared z, Recipe r, PyThread_type_lock lock
+) noexcept nogil:
+    """Take chunks of blocks until none is left or a stop is asked for; merge as told."""
+    cdef Ahead a
+    cdef double intercept_seen, total
+    cdef Py_ssize_t lo, count
+    cdef Py_ssize_t since = 0
+    if lock != NULL:
+        PyThread_acquire_lock(lock, 1)
+    refresh(<const real*>shared, w, snapshot, s, z, &intercept_seen)
+    if lock != NULL:
+        PyThread_release_lock(lock)
+    while skpar_load_flag(z.cursor_ptr + 8) == 0:
+        lo = skpar_fetch_add(z.cursor_ptr, z.chunk_blocks)
+        if lo >= z.last_block:
+            break
+        s.t = z.t_start + (lo - z.first_block) * order.block_size
+        s.scale = scale_at(z, r, s.t)
+        total = l1_total_at(z, r, s.t)
+        look_ahead(&a, <const real*>X.values, columns, X, order, lo,
+                   min(lo + z.chunk_blocks, z.last_block))
+        while a.left > 0:
+            count = z.merge_rows - since
+            if z.whole:
+                since += pass_rows(w, columns, X, order, &a, s, r, count)
+            else:
+                if lock != NULL:
+                    PyThread_acquire_lock(lock, 1)
+                    count = min(count, LOCKED_ROWS)
+                since += shared_rows(shared, w, where, columns, X, order, &a, s, z, r, &total,
+                                     count)
+                if lock != NULL:
+                    PyThread_release_lock(lock)
+            if since >= z.merge_rows:
+                since = 0
+                meet(shared, w, snapshot, s, z, r, &intercept_seen, lock)
+    if since > 0:
+        meet(shared, w, snapshot, s, z, r, &intercept_seen, lock)
+
+
+cdef void meet(
+    real* shared, real* w, real* snapshot, State s, Shared z, Recipe r, double* intercept_seen,
+    PyThread_type_lock lock
+) noexcept nogil:
+    if lock != NULL:
+        PyThread_acquire_lock(lock, 1)
+    merge(shared, w, snapshot, s, z, r, intercept_seen)
+    try_average(<const real*>shared, s, z, r)
+    if lock != NULL:
+        PyThread_release_lock(lock)
+
+
+def run_shared(Rows X, Order order, State s, Shared z, Recipe r, snapshot, where):
+    """One worker of a lock-free (or locked) epoch, without the GIL, until no rows are left.
+
+    `snapshot` has the size of the state's weights (the hot columns), `where` that of the
+    longest row in pointers (size 0 where all columns are hot).
+    """
+    cdef PyThread_type_lock lock = z.handle()
+    cdef void* seen = pointer(snapshot)
+    cdef void* places = pointer(where)
+    with nogil:
+        if X.is_double:
+            if X.wide:
+                share_blocks(<double*>z.w_ptr, <double*>s.w_ptr, <double*>seen, <double**>places,
+                             <const int64_t*>X.columns, X, order, s, z, r, lock)
+            else:
+                share_blocks(<double*>z.w_ptr, <double*>s.w_ptr, <double*>seen, <double**>places,
+                             <const int32_t*>X.columns, X, order, s, z, r, lock)
+        elif X.wide:
+            share_blocks(<float*>z.w_ptr, <float*>s.w_ptr, <float*>seen, <float**>places,
+                         <const int64_t*>X.columns, X, order, s, z, r, lock)
+        else:
+            share_blocks(<float*>z.w_ptr, <float*>s.w_ptr, <float*>seen, <float**>places,
+                         <const int32_t*>X.columns, X, order, s, z, r, lock)

@@ -1,0 +1,151 @@
+"""Workers that share one weight vector: what is private, what is shared, how often they meet."""
+
+import numpy as np
+
+from skpar._kernels.records import State, padded
+from skpar._kernels.shared import Shared, run_shared
+from skpar._measures import curvatures, frequent_columns
+from skpar._schedules import merge_rows, safe_steps
+from skpar._schemes import Weights
+
+# Merging a column costs about as much as one stored value of a row; merges may add this share.
+MERGE_SHARE = 0.15
+# With so few columns every worker has a copy of all of them.
+MAX_WHOLE_COLUMNS = 4096
+# A column in fewer rows than this is seldom met twice between two merges.
+LEAST_FREQUENCY = 1 / 256
+MAX_HOT_COLUMNS = 1 << 14
+# Adding the shared weights to their average may cost this share of the rows in between.
+AVERAGE_SHARE = 0.25
+# The scale that l2 leaves of weights since the last fold stays above exp(-10).
+MAX_SHRINK = 10.0
+# Steps that shrink weights by more than this each time leave nothing for others to add to.
+MAX_STEP_SHRINK = 0.1
+
+
+def sharing_is_safe(fit, n_epochs):
+    """Whether l2 shrinks weights slowly enough for their scale to be a function of time."""
+    recipe = fit.recipe(fit.problem.eta0)
+    first, last = fit.start.t, fit.start.t + n_epochs * fit.batch.n_rows
+    step = max(recipe.step_size(first), recipe.step_size(last))
+    return fit.problem.l2 * step < MAX_STEP_SHRINK
+
+
+class LockFree:
+    """Workers share one weight vector (Niu et al. 2011), through copies or directly.
+
+    Each worker trains its own copy of the columns that most rows have and now and then adds
+    what it learned to the shared weights (Zhang & Re 2014); it writes the other columns in
+    place. Dense rows have copies of all columns, sparse ones with `merge_every=1` of none.
+    With `locked` every touch of the shared weights holds a lock.
+    """
+
+    def __init__(self, fit, n_workers, merge_every, *, locked=False):
+        self.fit = fit
+        self.name = "locked" if locked else "lock-free"
+        self.n_workers = n_workers
+        self.merge_every = merge_every
+        hot = self._hot_columns()
+        start, batch = fit.start, fit.batch
+        slots = None
+        if hot is not None and len(hot):
+            slots = np.full(start.w.size, -1, dtype=np.int16)
+            slots[hot] = np.arange(len(hot))
+        self.shared = Shared(
+            start.w,
+            hot_columns=hot,
+            slots=slots,
+            average=None if start.average is None else start.average.copy(),
+            keep_l1=fit.problem.l1 != 0.0,
+            locked=locked,
+        )
+        self.shared.intercept[0] = start.intercept
+        self.shared.average_intercept = start.average_intercept
+        self.shared.average_from = fit.problem.average
+        self.shared.averaged = max(0.0, start.t - fit.problem.average)
+        self.t = start.t
+        size, dtype = self.shared.n_hot, start.w.dtype
+        self.states = [State(np.zeros(size, dtype), 0.0) for _ in range(n_workers)]
+        self.snapshots = [padded(state.w) for state in self.states]
+        room = 0 if hot is None else batch.longest_row
+        self.places = [np.zeros(room, dtype=np.uintp) for _ in range(n_workers)]
+        self.curvatures = curvatures(fit, hot) if merge_every == "auto" and size else None
+
+    def _hot_columns(self):
+        """The columns of which every worker has a copy; None for all."""
+        batch = self.fit.batch
+        if not batch.sparse or (batch.shape[1] <= MAX_WHOLE_COLUMNS and self.merge_every != 1):
+            return None
+        if self.merge_every == 1:
+            return np.zeros(0, dtype=np.int64)
+        return frequent_columns(batch, LEAST_FREQUENCY, MAX_HOT_COLUMNS, self.fit.seed)
+
+    def _plan(self, step):
+        """How often to merge and to average, at the step size of the epoch's middle."""
+        batch, shared = self.fit.batch, self.shared
+        rows = self.merge_every
+        if rows == "auto":
+            top = 0.0 if self.curvatures is None else self.curvatures.max()
+            rows = merge_rows(self.n_workers, step, top)
+            rows = max(rows, int(shared.n_hot / (MERGE_SHARE * batch.row_numbers)))
+        # Where nothing but the intercept is merged, its line should not change hands every row.
+        shared.merge_rows = rows if shared.n_hot else max(rows, 8)
+        shared.average_rows = max(
+            shared.merge_rows, int(batch.shape[1] / (AVERAGE_SHARE * batch.row_numbers))
+        )
+        if self.curvatures is not None:
+            safe = safe_steps(self.n_workers, rows, self.curvatures)
+            # float32 must be able to hold them; beyond 1e30 no step is damped.
+            safe = np.minimum(safe, 1e30).astype(shared.w.dtype)
+            shared.limit_steps(safe[:-1].copy(), float(safe[-1]), 1.0 / self.n_workers)
+
+    def _spans(self, recipe, order, lo, hi):
+        """Cut an epoch where l2 would shrink the unscaled weights beyond what floats hold."""
+        first = self.t + lo * order.block_size
+        shrink = recipe.l2 * recipe.sum_of_steps(first, self.t + hi * order.block_size)
+        if shrink <= MAX_SHRINK or hi - lo == 1:
+            yield lo, hi
+        else:
+            middle = (lo + hi) // 2
+            yield from self._spans(recipe, order, lo, middle)
+            yield from self._spans(recipe, order, middle, hi)
+
+    def epoch(self, number, eta0):
+        fit, shared = self.fit, self.shared
+        block_rows = None
+        if self.merge_every != "auto":
+            block_rows = min(fit.batch.block_rows, self.merge_every)
+        order = fit.batch.order(fit.shuffle, [fit.seed, number], block_rows)
+        recipe = fit.recipe(eta0, average=fit.problem.average)
+        # Merges themselves look at the step of the moment.
+        self._plan(recipe.step_size(self.t + 0.5 * fit.batch.n_rows))
+        for state in self.states:
+            state.loss_sum = 0.0
+        for lo, hi in self._spans(recipe, order, 0, order.n_blocks):
+            self._run(order, recipe, lo, hi)
+        self.t += fit.batch.n_rows
+        self.loss_sum = sum(state.loss_sum for state in self.states)
+
+    def _run(self, order, recipe, lo, hi):
+        fit, shared = self.fit, self.shared
+        # Small enough that a slow core does not keep the others waiting, and not below a merge.
+        share = max(1, (hi - lo) // (8 * self.n_workers))
+        merge_blocks = max(1, shared.merge_rows // order.block_size)
+        chunk = min(fit.batch.chunk_blocks(order.block_size), share)
+        shared.chunk_blocks = max(chunk, min(merge_blocks, share))
+        shared.begin(self.t + lo * order.block_size, lo, hi)
+        workers = zip(self.states, self.snapshots, self.places, strict=True)
+        arguments = [(fit.batch.rows, order, s, shared, recipe, *own) for s, *own in workers]
+        fit.team.run(run_shared, arguments, self._stop)
+        shared.end(recipe, self.t + min(hi * order.block_size, order.n_rows))
+
+    def _stop(self):
+        self.shared.cursor[8] = 1
+
+    def weights(self):
+        """The shared weights and their average."""
+        shared = self.shared
+        average, intercept = None, float(shared.intercept[0])
+        if shared.average is not None:
+            average = shared.average
+        return Weights(shared.w, intercept, average, shared.average_intercept, self.fit.start.t)
