@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import blockwise, computed, fit_classes, is_collection, rows_of
 from skpar._data import Batch
 from skpar._problem import LOSSES
 from skpar._train import Watch
@@ -46,7 +47,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Class labels.
         coef_init : array-like of shape (n_classes, n_features), default=None
@@ -74,9 +76,14 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             If a parameter or the data are invalid, `y` has one class, or the weights overflow.
         """
         self._check_parameters()
+        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
+        if is_collection(X):
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                return fit_classes(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         check_classification_targets(y)
-        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(
@@ -177,28 +184,31 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         seeds = rng.randint(MAX_SEED, size=len(starts))
         negative = 0.0 if self.loss == "log_loss" else -1.0
         results = []
-        for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-            positive = y == classes[1 if len(starts) == 1 else k]
-            rest = class_weight[0] if len(starts) == 1 else 1.0
-            own = class_weight[1 if len(starts) == 1 else k]
-            weights = sample_weight
-            if own != 1.0 or rest != 1.0:
-                weights = np.where(positive, own, rest)
-                weights = weights if sample_weight is None else weights * sample_weight
-            targets = np.where(positive, 1.0, negative)
-            batch = Batch.of(X, targets, weights, train_rows)
-            score = None
-            if held_out is not None:
-                score = scorer(batch, held_out, sample_weight, accuracy)
-            elif validation is not None:
-                score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
-            watch, step = Watch(score), self._kept_step(k)
-            if tasks is not None:
-                moment = partial(self._moment, classes, starts, results)
-                watch, step = Watch(score, tasks.listener(k, moment)), None
-            results.append(self._train_one(batch, start, int(seed), n_epochs, team, watch, step))
-            if tasks is not None:
-                tasks.end_model()
+        with team:
+            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+                positive = y == classes[1 if len(starts) == 1 else k]
+                rest = class_weight[0] if len(starts) == 1 else 1.0
+                own = class_weight[1 if len(starts) == 1 else k]
+                weights = sample_weight
+                if own != 1.0 or rest != 1.0:
+                    weights = np.where(positive, own, rest)
+                    weights = weights if sample_weight is None else weights * sample_weight
+                targets = np.where(positive, 1.0, negative)
+                batch = Batch.of(X, targets, weights, train_rows)
+                score = None
+                if held_out is not None:
+                    score = scorer(batch, held_out, sample_weight, accuracy)
+                elif validation is not None:
+                    score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
+                watch, step = Watch(score), self._kept_step(k)
+                if tasks is not None:
+                    moment = partial(self._moment, classes, starts, results)
+                    watch, step = Watch(score, tasks.listener(k, moment)), None
+                results.append(
+                    self._train_one(batch, start, int(seed), n_epochs, team, watch, step)
+                )
+                if tasks is not None:
+                    tasks.end_model()
         self.classes_ = classes
         self._keep(results, X.dtype)
 
@@ -210,6 +220,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         history = history.arrays()
         return dict(coef_=coef, intercept_=intercepts, classes_=classes, history_=history)
 
+    @blockwise
     def decision_function(self, X):
         """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
 
@@ -226,6 +237,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         scores = self._score(X)
         return scores.ravel() if scores.shape[1] == 1 else scores
 
+    @blockwise
     def predict(self, X):
         """Most likely class of each row.
 
@@ -253,6 +265,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         return True
 
     @available_if(_has_probabilities)
+    @blockwise
     def predict_proba(self, X):
         """Probability of each class, for loss="log_loss" and "modified_huber" only.
 
@@ -273,6 +286,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         return self._score(X, _from_log_odds if self.loss == "log_loss" else _from_clipped)
 
     @available_if(_has_probabilities)
+    @blockwise
     def predict_log_proba(self, X):
         """Logarithm of `predict_proba`; -inf where a modified Huber probability is 0.
 

@@ -83,12 +83,17 @@ average : bool or int, default=False
     to average.
 """
 PARALLEL = """
-scheme : {'model-averaging'}, default='model-averaging'
-    Who owns the weights: each shard trains its own for an epoch, then they are averaged.
+scheme : {'model-averaging', 'gradient-averaging'}, default='model-averaging'
+    How shards of the rows make one model. 'model-averaging': each trains its own for a round,
+    then they are averaged, once to sixteen times an epoch. 'gradient-averaging': all compute
+    the gradient of a batch at the same weights and one step is taken; apart from rounding the
+    number of shards makes no difference.
 n_shards : int or None, default=None
-    Number of shards; None is the number of workers, at most one for each 32,768 rows (models
-    of fewer rows lose more by the split than a second worker gains). Fix it for the same result
-    everywhere.
+    Number of shards; None is the number of workers, fewer where shards would be too small to
+    be worth a worker. Fix it for the same result everywhere.
+batch_size : int or 'auto', default='auto'
+    For 'gradient-averaging': rows of a step, all shards together. The step is that of as many
+    samples, at most what the curvature allows. 'auto' makes 32 to 256 steps an epoch.
 """
 HOGWILD = """
 scheme : {'lock-free', 'locked'}, default='lock-free'

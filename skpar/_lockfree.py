@@ -127,7 +127,7 @@ class LockFree:
             yield from self._spans(recipe, order, middle, hi)
 
     def epoch(self, number, eta0):
-        fit, shared = self.fit, self.shared
+        fit = self.fit
         block_rows = None
         if self.merge_every != "auto":
             block_rows = min(fit.batch.block_rows, self.merge_every)

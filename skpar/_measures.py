@@ -13,6 +13,9 @@ POWER_ITERATIONS = 8
 
 def mean_loss(fit, w, intercept):
     """The loss part of the objective, summed in an order that does not depend on workers."""
+    if fit.shards is not None:
+        arguments = [(shard, fit.problem, w, intercept) for shard in fit.shards]
+        return float(np.sum(fit.team.run(shard_loss, arguments))) / fit.batch.n_rows
     batch = fit.batch
     loss = fit.problem.loss_kernel()
     chunk = batch.chunk_blocks(1)
@@ -21,7 +24,7 @@ def mean_loss(fit, w, intercept):
     def share(part):
         return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]
 
-    if not fit.team.on_threads or len(spans) < 2:
+    if len(spans) < 2:
         sums = share(spans)
     else:
         width = min(fit.team.threads, len(spans))
@@ -30,6 +33,16 @@ def mean_loss(fit, w, intercept):
         for k, part in enumerate(parts):
             sums[k::width] = part
     return float(np.sum(sums)) / batch.n_rows
+
+
+def shard_loss(shard, problem, w, intercept):
+    """The sum of the losses of one shard, in chunks that depend on its rows alone."""
+    loss, chunk = problem.loss_kernel(), shard.chunk_blocks(1)
+    starts = range(0, shard.n_rows, chunk)
+    return sum(
+        total_loss(shard.rows, loss, w, intercept, lo, min(lo + chunk, shard.n_rows), shard.subset)
+        for lo in starts
+    )
 
 
 def frequent_columns(batch, least_share, most, seed):

@@ -1,5 +1,6 @@
 """What the two regressors add: one weight vector for real targets."""
 
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
@@ -7,6 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import blockwise, computed, fit_targets, is_collection, rows_of
 from skpar._data import Batch
 from skpar._train import Watch
 from skpar._validation import check_validation, scorer
@@ -46,7 +48,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Targets.
         coef_init : array-like of shape (n_features,), default=None
@@ -74,6 +77,11 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             If a parameter or the data are invalid, or the weights overflow.
         """
         self._check_parameters()
+        if is_collection(X):
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                return fit_targets(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         if self.warm_start and hasattr(self, "coef_"):
             coef_init = self.coef_ if coef_init is None else coef_init
@@ -129,10 +137,12 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         watch, step = Watch(score), self._kept_step(0)
         if tasks is not None:
             watch, step = Watch(score, tasks.listener(0, _moment)), None
-        result = self._train_one(batch, start, seed, n_epochs, team, watch, step)
+        with team:
+            result = self._train_one(batch, start, seed, n_epochs, team, watch, step)
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 
+    @blockwise
     def predict(self, X):
         """Predicted targets, x.w + b.
 
