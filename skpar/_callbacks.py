@@ -27,6 +27,12 @@ class History:
     def add(self, info):
         self.entries.append(asdict(info))
 
+    def end_at(self, objective):
+        """Shift the objectives, estimates on one sample of the rows, so that the last is exact."""
+        shift = objective - self.entries[-1]["objective"]
+        for entry in self.entries:
+            entry["objective"] += shift
+
     def arrays(self):
         keys = EpochInfo.__dataclass_fields__
         return {key: np.array([entry[key] for entry in self.entries]) for key in keys}

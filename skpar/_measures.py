@@ -5,21 +5,36 @@ import numpy as np
 from skpar._kernels.margins import total_loss
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
+# Beyond this many stored values the objective of an epoch is that of a sample of the rows.
+EXACT_NUMBERS = 1 << 22
+SAMPLE_NUMBERS = 1 << 19
+SAMPLE_SPANS = 256
 CURVATURE_ROWS = 5000
 CURVATURE_NUMBERS = 1 << 18
 FREQUENCY_ROWS = 20_000
 POWER_ITERATIONS = 8
 
 
-def mean_loss(fit, w, intercept):
-    """The loss part of the objective, summed in an order that does not depend on workers."""
+def is_large(fit):
+    """Whether the exact objective would cost a good part of an epoch's time, every epoch."""
+    return fit.shards is None and fit.batch.work > EXACT_NUMBERS
+
+
+def mean_loss(fit, w, intercept, sampled=False):
+    """The loss part of the objective, summed in an order that does not depend on workers.
+
+    With `sampled` it is that of spans of rows spread evenly over the data, always the same.
+    """
     if fit.shards is not None:
         arguments = [(shard, fit.problem, w, intercept) for shard in fit.shards]
         return float(np.sum(fit.team.run(shard_loss, arguments))) / fit.batch.n_rows
     batch = fit.batch
     loss = fit.problem.loss_kernel()
-    chunk = batch.chunk_blocks(1)
-    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, chunk)]
+    chunk = step = batch.chunk_blocks(1)
+    if sampled:
+        step = max(1, batch.n_rows // SAMPLE_SPANS)
+        chunk = max(1, min(step, int(SAMPLE_NUMBERS / SAMPLE_SPANS / batch.row_numbers)))
+    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, step)]
 
     def share(part):
         return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]
@@ -32,7 +47,7 @@ def mean_loss(fit, w, intercept):
         sums = np.empty(len(spans))
         for k, part in enumerate(parts):
             sums[k::width] = part
-    return float(np.sum(sums)) / batch.n_rows
+    return float(np.sum(sums)) / sum(hi - lo for lo, hi in spans)
 
 
 def shard_loss(shard, problem, w, intercept):
