@@ -3,7 +3,6 @@
 from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.special import expit
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state, compute_class_weight
@@ -13,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import blockwise, computed, fit_classes, is_collection, rows_of
 from skpar._data import Batch
 from skpar._problem import LOSSES
 from skpar._train import Watch
@@ -47,7 +47,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Class labels.
         coef_init : array-like of shape (n_classes, n_features), default=None
@@ -75,9 +76,14 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             If a parameter or the data are invalid, `y` has one class, or the weights overflow.
         """
         self._check_parameters()
+        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
+        if is_collection(X):
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                return fit_classes(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         check_classification_targets(y)
-        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(
@@ -178,6 +184,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         seeds = rng.randint(MAX_SEED, size=len(starts))
         negative = 0.0 if self.loss == "log_loss" else -1.0
         results = []
+<<<<<<< HEAD
         for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
             positive = y == classes[1 if len(starts) == 1 else k]
             rest = class_weight[0] if len(starts) == 1 else 1.0
@@ -200,6 +207,33 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             results.append(self._train_one(batch, start, int(seed), n_epochs, team, watch, kept))
             if tasks is not None:
                 tasks.end_model()
+=======
+        with team:
+            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+                positive = y == classes[1 if len(starts) == 1 else k]
+                rest = class_weight[0] if len(starts) == 1 else 1.0
+                own = class_weight[1 if len(starts) == 1 else k]
+                weights = sample_weight
+                if own != 1.0 or rest != 1.0:
+                    weights = np.where(positive, own, rest)
+                    weights = weights if sample_weight is None else weights * sample_weight
+                targets = np.where(positive, 1.0, negative)
+                batch = Batch.of(X, targets, weights, train_rows)
+                score = None
+                if held_out is not None:
+                    score = scorer(batch, held_out, sample_weight, accuracy)
+                elif validation is not None:
+                    score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
+                watch, step = Watch(score), self._kept_step(k)
+                if tasks is not None:
+                    moment = partial(self._moment, classes, starts, results)
+                    watch, step = Watch(score, tasks.listener(k, moment)), None
+                results.append(
+                    self._train_one(batch, start, int(seed), n_epochs, team, watch, step)
+                )
+                if tasks is not None:
+                    tasks.end_model()
+>>>>>>> main
         self.classes_ = classes
         self._keep(results, X.dtype)
 
@@ -211,6 +245,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         history = history.arrays()
         return dict(coef_=coef, intercept_=intercepts, classes_=classes, history_=history)
 
+    @blockwise
     def decision_function(self, X):
         """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
 
@@ -224,11 +259,10 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
             x.w + b for each class; for two classes of `classes_[1]` alone.
         """
-        X = self._check_query(X)
-        scores = X @ self.coef_.T
-        scores = (scores.toarray() if sp.issparse(scores) else scores) + self.intercept_
+        scores = self._score(X)
         return scores.ravel() if scores.shape[1] == 1 else scores
 
+    @blockwise
     def predict(self, X):
         """Most likely class of each row.
 
@@ -242,10 +276,13 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         y_pred : ndarray of shape (n_samples,)
             Labels from `classes_`.
         """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return self.classes_[(scores > 0).astype(int)]
-        return self.classes_[scores.argmax(axis=1)]
+
+        def most_likely(scores):
+            if scores.shape[1] == 1:
+                return self.classes_[(scores[:, 0] > 0).astype(np.intp)]
+            return self.classes_[scores.argmax(axis=1)]
+
+        return self._score(X, most_likely)
 
     def _has_probabilities(self):
         if self.loss not in ("log_loss", "modified_huber"):
@@ -253,6 +290,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         return True
 
     @available_if(_has_probabilities)
+    @blockwise
     def predict_proba(self, X):
         """Probability of each class, for loss="log_loss" and "modified_huber" only.
 
@@ -270,19 +308,10 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         probabilities : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        scores = self.decision_function(X)
-        if self.loss == "log_loss":
-            positive = expit(scores)
-        else:
-            positive = (np.clip(scores, -1, 1) + 1) / 2
-        if positive.ndim == 1:
-            return np.column_stack([1 - positive, positive])
-        sums = positive.sum(axis=1, keepdims=True)
-        # Every class may have probability 0: then none is better than another.
-        positive = np.where(sums == 0, 1.0, positive)
-        return positive / positive.sum(axis=1, keepdims=True)
+        return self._score(X, _from_log_odds if self.loss == "log_loss" else _from_clipped)
 
     @available_if(_has_probabilities)
+    @blockwise
     def predict_log_proba(self, X):
         """Logarithm of `predict_proba`; -inf where a modified Huber probability is 0.
 
@@ -297,3 +326,21 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             Columns in the order of `classes_`.
         """
         return np.log(self.predict_proba(X))
+
+
+def _from_log_odds(scores):
+    return _probabilities(expit(scores))
+
+
+def _from_clipped(scores):
+    return _probabilities((np.clip(scores, -1, 1) + 1) / 2)
+
+
+def _probabilities(positive):
+    """Of each class, from the one-vs-rest probabilities; for two classes from the second's."""
+    if positive.shape[1] == 1:
+        return np.hstack([1 - positive, positive])
+    sums = positive.sum(axis=1, keepdims=True)
+    # Every class may have probability 0: then none is better than another.
+    positive = np.where(sums == 0, 1, positive)
+    return positive / positive.sum(axis=1, keepdims=True)

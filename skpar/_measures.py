@@ -6,12 +6,16 @@ from skpar._kernels.margins import total_loss
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
 CURVATURE_ROWS = 5000
+CURVATURE_NUMBERS = 1 << 18
 FREQUENCY_ROWS = 20_000
 POWER_ITERATIONS = 8
 
 
 def mean_loss(fit, w, intercept):
     """The loss part of the objective, summed in an order that does not depend on workers."""
+    if fit.shards is not None:
+        arguments = [(shard, fit.problem, w, intercept) for shard in fit.shards]
+        return float(np.sum(fit.team.run(shard_loss, arguments))) / fit.batch.n_rows
     batch = fit.batch
     loss = fit.problem.loss_kernel()
     chunk = batch.chunk_blocks(1)
@@ -20,7 +24,7 @@ def mean_loss(fit, w, intercept):
     def share(part):
         return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]
 
-    if not fit.team.on_threads or len(spans) < 2:
+    if len(spans) < 2:
         sums = share(spans)
     else:
         width = min(fit.team.threads, len(spans))
@@ -29,6 +33,16 @@ def mean_loss(fit, w, intercept):
         for k, part in enumerate(parts):
             sums[k::width] = part
     return float(np.sum(sums)) / batch.n_rows
+
+
+def shard_loss(shard, problem, w, intercept):
+    """The sum of the losses of one shard, in chunks that depend on its rows alone."""
+    loss, chunk = problem.loss_kernel(), shard.chunk_blocks(1)
+    starts = range(0, shard.n_rows, chunk)
+    return sum(
+        total_loss(shard.rows, loss, w, intercept, lo, min(lo + chunk, shard.n_rows), shard.subset)
+        for lo in starts
+    )
 
 
 def frequent_columns(batch, least_share, most, seed):
@@ -46,11 +60,13 @@ def curvatures(fit, columns=None):
     """How sharply the objective may curve along each of `columns` (all), the intercept last.
 
     The smaller of two bounds: the Hessian's top eigenvalue (eight power iterations) and its
-    absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from at
-    most 5,000 rows and the loss's largest second derivative; a few percent do no harm.
+    absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from a
+    sample of the rows and the loss's largest second derivative; a few percent do no harm.
     """
     batch = fit.batch
-    X = batch.sample(CURVATURE_ROWS, fit.seed)
+    X = batch.sample(
+        min(CURVATURE_ROWS, 500 + int(CURVATURE_NUMBERS / batch.row_numbers)), fit.seed
+    )
     if columns is not None:
         X = X[:, columns]
     rng = np.random.default_rng(fit.seed)

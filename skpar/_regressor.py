@@ -1,7 +1,6 @@
 """What the two regressors add: one weight vector for real targets."""
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
@@ -9,6 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import blockwise, computed, fit_targets, is_collection, rows_of
 from skpar._data import Batch
 from skpar._train import Watch
 from skpar._validation import check_validation, scorer
@@ -48,7 +48,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Targets.
         coef_init : array-like of shape (n_features,), default=None
@@ -76,6 +77,11 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             If a parameter or the data are invalid, or the weights overflow.
         """
         self._check_parameters()
+        if is_collection(X):
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                return fit_targets(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         if self.warm_start and hasattr(self, "coef_"):
             coef_init = self.coef_ if coef_init is None else coef_init
@@ -131,10 +137,12 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         watch, kept = Watch(score), self._kept_of(0)
         if tasks is not None:
             watch, kept = Watch(score, tasks.listener(0, _moment)), None
-        result = self._train_one(batch, start, seed, n_epochs, team, watch, kept)
+        with team:
+            result = self._train_one(batch, start, seed, n_epochs, team, watch, kept)
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 
+    @blockwise
     def predict(self, X):
         """Predicted targets, x.w + b.
 
@@ -148,10 +156,7 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         y_pred : ndarray of shape (n_samples,)
             Predicted targets.
         """
-        X = self._check_query(X)
-        scores = X @ self.coef_.T
-        scores = scores.toarray().ravel() if sp.issparse(scores) else np.ravel(scores)
-        return scores + self.intercept_
+        return self._score(X).ravel()
 
 
 def _moment(k, w, intercept, history):

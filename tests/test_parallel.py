@@ -73,7 +73,7 @@ def assert_same_bits(a, b):
 @every
 @layouts
 def test_number_of_workers(cls, layout):
-    X, y = large_problem(task_of(cls), layout, n=70_000)
+    X, y = large_problem(task_of(cls), layout, n=90_000)
     est = make(cls, max_iter=1)
     assert fit_with(est, X, y, 2).n_workers_ == 2
     assert fit_with(est, X, y, 1).n_workers_ == 1
