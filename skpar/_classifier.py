@@ -184,30 +184,6 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         seeds = rng.randint(MAX_SEED, size=len(starts))
         negative = 0.0 if self.loss == "log_loss" else -1.0
         results = []
-<<<<<<< HEAD
-        for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-            positive = y == classes[1 if len(starts) == 1 else k]
-            rest = class_weight[0] if len(starts) == 1 else 1.0
-            own = class_weight[1 if len(starts) == 1 else k]
-            weights = sample_weight
-            if own != 1.0 or rest != 1.0:
-                weights = np.where(positive, own, rest)
-                weights = weights if sample_weight is None else weights * sample_weight
-            targets = np.where(positive, 1.0, negative)
-            batch = Batch.of(X, targets, weights, train_rows)
-            score = None
-            if held_out is not None:
-                score = scorer(batch, held_out, sample_weight, accuracy)
-            elif validation is not None:
-                score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
-            watch, kept = Watch(score), self._kept_of(k)
-            if tasks is not None:
-                moment = partial(self._moment, classes, starts, results)
-                watch, kept = Watch(score, tasks.listener(k, moment)), None
-            results.append(self._train_one(batch, start, int(seed), n_epochs, team, watch, kept))
-            if tasks is not None:
-                tasks.end_model()
-=======
         with team:
             for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
                 positive = y == classes[1 if len(starts) == 1 else k]
@@ -224,16 +200,15 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
                     score = scorer(batch, held_out, sample_weight, accuracy)
                 elif validation is not None:
                     score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
-                watch, step = Watch(score), self._kept_step(k)
+                watch, kept = Watch(score), self._kept_of(k)
                 if tasks is not None:
                     moment = partial(self._moment, classes, starts, results)
-                    watch, step = Watch(score, tasks.listener(k, moment)), None
+                    watch, kept = Watch(score, tasks.listener(k, moment)), None
                 results.append(
-                    self._train_one(batch, start, int(seed), n_epochs, team, watch, step)
+                    self._train_one(batch, start, int(seed), n_epochs, team, watch, kept)
                 )
                 if tasks is not None:
                     tasks.end_model()
->>>>>>> main
         self.classes_ = classes
         self._keep(results, X.dtype)
 
