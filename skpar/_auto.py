@@ -6,7 +6,7 @@ optimum may still be. Losses with a kink are rounded off, less and less (Nestero
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ SEARCH_ROWS = 2000
 SHORT_EPOCH = 1 << 22
 SEARCH_FACTOR = 4.0
 MOST_SEARCH = 24
+AVERAGE_POWER = 4.0
 
 
 def take(batch, rows):
@@ -44,8 +45,10 @@ def take(batch, rows):
     return Batch.of(batch.matrix()[rows], batch.targets[rows], weights)
 
 
-def find_step(fit):
+def find_step(fit, averaged=False):
     """The step size whose one pass over a sample leaves the least objective on another sample.
+
+    It judges the average over the pass where that is what the user gets.
 
     It starts where no row can overshoot, one over the largest curvature of a row, and grows
     while the other sample gains. A start at a typical row's size diverges on heavy tails.
@@ -62,24 +65,65 @@ def find_step(fit):
     step = 1.0 / max(problem.curvature * weight * largest, 1e-12)
     best, best_value = step, math.inf
     for _ in range(MOST_SEARCH):
-        tried = replace(problem, eta0=step)
+        tried = replace(problem, eta0=step, average=int(averaged))
         start = Weights(fit.start.w.copy(), fit.start.intercept)
+        start.average = np.zeros_like(start.w) if averaged else None
         scheme = Sequential(Fit(tried, train, fit.team, fit.seed, fit.shuffle, start))
         scheme.epoch(0, step)
         got = scheme.weights()
-        value = _value(judged, got.w, got.intercept)
+        w, b = (got.average, got.average_intercept) if averaged else (got.w, got.intercept)
+        value = _value(judged, w, b)
         if not value < best_value:
             break
         best, best_value, step = step, value, step * SEARCH_FACTOR
     return best
 
 
-def kept_step(fit, step):
-    """(step size, the most that the objective may be after an epoch) for a call of partial_fit."""
+@dataclass
+class Kept:
+    """What one call of partial_fit leaves for the next: the iterate, its average, the step."""
+
+    step: float
+    w: np.ndarray
+    intercept: float
+    average: np.ndarray
+    average_intercept: float
+    samples: float
+
+
+def resume(fit, kept):
+    """(fit to go on with, Kept): from the iterate that the last call left, averaging anew.
+
+    Weights that are not the average which that call gave its user begin a new history.
+    """
+    start = fit.start
+    known = kept is not None and np.array_equal(kept.average.astype(start.w.dtype), start.w)
+    if not known:
+        step = find_step(fit, averaged=True) if kept is None else kept.step
+        kept = Kept(step, start.w, start.intercept, start.w, start.intercept, 0.0)
+    weights = Weights(kept.w.copy(), kept.intercept, np.zeros_like(start.w), 0.0, start.t)
+    problem = replace(fit.problem, average=max(1, int(start.t)))
+    return replace(fit, start=weights, problem=problem, track_loss=False), kept
+
+
+def blend(kept, weights, n_rows):
+    """The polynomial-decay average of all iterates so far (Shamir & Zhang 2013), from this call's.
+
+    Early iterates are forgotten; calls of any size weigh by their rows.
+    """
+    share = 1.0 - (kept.samples / (kept.samples + n_rows)) ** AVERAGE_POWER
+    average = kept.average + share * (weights.average - kept.average)
+    intercept = kept.average_intercept
+    intercept += share * (weights.average_intercept - intercept)
+    own = weights.w.copy(), weights.intercept
+    return Kept(kept.step, *own, average, intercept, kept.samples + n_rows)
+
+
+def bound_for(fit):
+    """The most that the objective may be after a call: where it began, or that of w = 0."""
     objective = Objective(fit.problem, fit.batch, fit.team)
     zero = _value(objective, np.zeros_like(fit.start.w), 0.0)
-    value = _value(objective, fit.start.w, fit.start.intercept)
-    return (find_step(fit) if step is None else step), max(zero, value)
+    return max(zero, _value(objective, fit.start.w, fit.start.intercept))
 
 
 def _squared_norms(batch):
@@ -159,6 +203,11 @@ class AutoFit:
             self._round()
         else:
             self.descent = Descent(self.objective, self.x, self.problem.l1)
+        if not self.descent.point.finite:
+            raise ValueError(
+                "Floating-point under-/overflow occurred at epoch #1: the loss of the targets (up "
+                f"to {np.abs(self.fit.batch.targets).max():.3g}) overflows. Scale y."
+            )
         self.floor = NOTHING * self._value_at_zero()
 
     def _value_at_zero(self):
@@ -198,11 +247,19 @@ class AutoFit:
             rounding = value - descent.value
             near = descent.gap <= CAUTION * allowed + self.floor
             if near and rounding <= ROUNDING_SHARE * allowed + self.floor:
-                self.converged = True
-                return
+                if descent.sure:
+                    self.converged = True
+                    return
+                if descent.gains:
+                    descent.renew()
+                    near = descent.gap <= CAUTION * allowed + self.floor
+                    self.converged = near
+                    return
             near = near or descent.gap <= STAGE_TOLERANCE * rounding
             if not self.width or not (near or descent.stuck) or self.width <= self.least_width:
                 self.stuck = descent.stuck
+                return
+            if not descent.gains and not descent.stuck:
                 return
             self._round()
 

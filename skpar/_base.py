@@ -15,8 +15,8 @@ from skpar._auto import find_step
 from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
-from skpar._predict import score_rows
 from skpar._merging import sample_of
+from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
 from skpar._train import NOBODY, Options, train, train_auto, train_on
@@ -122,6 +122,11 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
 
     # -- one weight vector ----------------------------------------------------------------
 
+    @property
+    def _averages(self):
+        """Whether `average` is in force: "auto" has averages of its own."""
+        return bool(self.average) and self.learning_rate != "auto"
+
     def _problem(self):
         rate, eta0 = self.learning_rate, self.eta0
         if rate == "auto" and self.loss == "perceptron":
@@ -137,13 +142,13 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
             learning_rate=rate,
             eta0=eta0,
             power_t=self.power_t,
-            average=int(self.average),
+            average=int(self.average) if self._averages else 0,
         )
 
-    def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, step=None):
+    def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, kept=None):
         """Train one weight vector; `n_epochs` None means fit's own rule.
 
-        `step` is the automatic step size that an earlier partial_fit found.
+        `kept` is what an earlier partial_fit left.
         """
         track_loss = not n_epochs and self.tol is not None and not self.early_stopping
         fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start, track_loss)
@@ -162,17 +167,17 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
             # One BLAS thread for one worker too: the same bits for any n_jobs.
             with limit_blas(), team.working(team.size):
                 if n_epochs:
-                    return train_on(fit, self._make_scheme, options, step)
+                    return train_on(fit, self._make_scheme, options, kept)
                 return train_auto(fit, self._make_scheme, options, watch)
         scheme = self._make_scheme(fit)
         width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
         with team.working(width):
             return train(fit, scheme, options, watch)
 
-    def _kept_step(self, k):
-        """The automatic step size of weight vector k, from an earlier partial_fit."""
-        steps = getattr(self, "_auto_steps", None)
-        return steps[k] if steps is not None and len(steps) > k else None
+    def _kept_of(self, k):
+        """What the last partial_fit left of weight vector k."""
+        kept = getattr(self, "_kept", [])
+        return kept[k] if len(kept) > k else None
 
     def _training_rows(self, y, sample_weight, validation):
         """(training rows, validation rows), both None where none are to be split off."""
@@ -201,7 +206,7 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
                     f"{given.shape}, the data need {(n_models,)}."
                 )
             intercept[:] = given
-        average = bool(self.average)
+        average = self._averages
         return [
             Weights(w, float(b), average=np.zeros_like(w) if average else None)
             for w, b in zip(coef, intercept, strict=True)
@@ -209,14 +214,14 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
 
     def _resumed(self, dtype):
         """`Weights` where the last `fit` or `partial_fit` left them, copied."""
-        if self.average and hasattr(self, "_standard_coef"):
+        if self._averages and hasattr(self, "_standard_coef"):
             coef, intercept = self._standard_coef, self._standard_intercept
             averages = zip(self._average_coef, self._average_intercept, strict=True)
         else:
             coef = self.coef_.toarray() if sp.issparse(self.coef_) else np.atleast_2d(self.coef_)
             intercept = self.intercept_
             zeros = np.zeros(coef.shape[1], dtype)
-            averages = [(zeros if self.average else None, 0.0)] * len(coef)
+            averages = [(zeros if self._averages else None, 0.0)] * len(coef)
         return [
             Weights(
                 np.array(w, dtype=dtype),
@@ -232,7 +237,7 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         """Write the fitted attributes; `results` has one entry per weight vector."""
         self.coef_ = np.array([r.user_w for r in results], dtype=dtype)
         self.intercept_ = np.array([r.user_intercept for r in results], dtype=dtype)
-        if self.average:
+        if self._averages:
             self._standard_coef = np.array([r.weights.w for r in results])
             self._standard_intercept = np.array([r.weights.intercept for r in results])
             self._average_coef = np.array([r.weights.average for r in results])
@@ -241,7 +246,7 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = longest.n_iter
         self.t_ = longest.weights.t
         self.eta0_ = longest.eta0
-        self._auto_steps = [r.auto_step for r in results]
+        self._kept = [r.kept for r in results]
         self._finished = all(r.finished for r in results)
         self.scheme_ = longest.scheme
         self.n_workers_ = max(r.n_workers for r in results)

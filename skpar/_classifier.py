@@ -200,12 +200,12 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
                     score = scorer(batch, held_out, sample_weight, accuracy)
                 elif validation is not None:
                     score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
-                watch, step = Watch(score), self._kept_step(k)
+                watch, kept = Watch(score), self._kept_of(k)
                 if tasks is not None:
                     moment = partial(self._moment, classes, starts, results)
-                    watch, step = Watch(score, tasks.listener(k, moment)), None
+                    watch, kept = Watch(score, tasks.listener(k, moment)), None
                 results.append(
-                    self._train_one(batch, start, int(seed), n_epochs, team, watch, step)
+                    self._train_one(batch, start, int(seed), n_epochs, team, watch, kept)
                 )
                 if tasks is not None:
                     tasks.end_model()

@@ -65,6 +65,7 @@ class Descent:
             curvatures = np.maximum(curvatures, self.care * parabolas)
         if self.hessian.outdated(curvatures):
             self.hessian.renew(curvatures)
+            self.hessian.point = self.point
             if self.hessian.exact:
                 self.pairs.clear()
         if not self.l1:
@@ -90,6 +91,22 @@ class Descent:
         direction[(direction * pseudo >= 0.0) & (t > 0.0)] = 0.0
         self.pseudo, self.direction = pseudo, direction
         self.slope = float(pseudo @ direction)
+
+    @property
+    def sure(self):
+        """Whether `gap` rests on the curvature at this very point, and not on the start's alone.
+
+        Outliers may rule the curvature at the start and drop out of it with the first step.
+        """
+        if self.objective.problem.loss == "squared_error" or self.slope == 0.0:
+            return True
+        fresh = not self.hessian.exact or self.hessian.point is self.point
+        return fresh and len(self.gains) > 0
+
+    def renew(self):
+        """The Hessian of this very point, and the direction by it."""
+        self.hessian.curvatures = None
+        self.aim()
 
     @property
     def gap(self):

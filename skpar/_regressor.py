@@ -134,11 +134,11 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             score = scorer(Batch.of(*validation), None, validation[2], _r2)
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        watch, step = Watch(score), self._kept_step(0)
+        watch, kept = Watch(score), self._kept_of(0)
         if tasks is not None:
-            watch, step = Watch(score, tasks.listener(0, _moment)), None
+            watch, kept = Watch(score, tasks.listener(0, _moment)), None
         with team:
-            result = self._train_one(batch, start, seed, n_epochs, team, watch, step)
+            result = self._train_one(batch, start, seed, n_epochs, team, watch, kept)
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 

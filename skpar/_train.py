@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from skpar._auto import AutoFit, kept_step
+from skpar._auto import AutoFit, blend, bound_for, resume
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
 from skpar._measures import is_large, mean_loss
 
@@ -53,7 +53,7 @@ class Result:
     scheme: str
     n_workers: int
     finished: bool = True  # whether the stopping rule ended the fit, not `max_iter`
-    auto_step: float | None = None  # of stochastic steps, for the next partial_fit
+    kept: object = None  # what the next partial_fit goes on from
 
 
 def users_weights(fit, weights, samples):
@@ -192,8 +192,6 @@ def train_auto(fit, make_scheme, options, watch=NOBODY):
     weights = replace(
         fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
     )
-    if fit.start.average is not None:
-        weights.average, weights.average_intercept = w.copy(), intercept
     return Result(
         weights=weights,
         user_w=w,
@@ -207,19 +205,25 @@ def train_auto(fit, make_scheme, options, watch=NOBODY):
     )
 
 
-def train_on(fit, make_scheme, options, step):
+def train_on(fit, make_scheme, options, kept):
     """One call of partial_fit with learning_rate="auto": an epoch with the step size kept.
 
     The first call finds the step. Where an epoch ends above both where it began and w = 0, it
     is repeated from its start with half the step.
     """
-    step, value_before = kept_step(fit, step)
+    most = bound_for(fit)
+    fit, kept = resume(fit, kept)
     for _ in range(MOST_HALVINGS):
-        tried = replace(fit, problem=replace(fit.problem, eta0=step))
+        tried = replace(fit, problem=replace(fit.problem, eta0=kept.step))
         result = train(tried, make_scheme(tried), options, check=False)
-        if result.history["objective"][-1] <= value_before * (1 + 1e-6) or value_before == 0.0:
-            return replace(result, auto_step=step, eta0=step)
-        step *= 0.5
+        left = blend(kept, result.weights, fit.batch.n_rows)
+        value = mean_loss(fit, left.average, left.average_intercept)
+        value += fit.problem.penalty_value(left.average)
+        if value <= most * (1 + 1e-6) or most == 0.0:
+            result.history["objective"][-1] = value
+            user = dict(user_w=left.average, user_intercept=left.average_intercept)
+            return replace(result, kept=left, eta0=kept.step, **user)
+        kept = replace(kept, step=0.5 * kept.step)
     raise ValueError(
         "No step size lowers the objective on these rows: is a column of X or the targets many "
         "orders of magnitude larger than the others? Scale it (StandardScaler)."

@@ -91,7 +91,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
     after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
     the bit, whatever `n_jobs`, joblib backend and machine load.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
-    one-vs-rest. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+    one-vs-rest.
 
     Parameters
     ----------
@@ -174,8 +174,7 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
     Rows are split into shards, each worker trains on its own, and the models are averaged
     after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
     the bit, whatever `n_jobs`, joblib backend and machine load.
-    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w). Scale the columns, as
-    for :class:`~sklearn.linear_model.SGDRegressor`.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w).
 
     Parameters
     ----------
@@ -259,7 +258,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
     and now and then adds what it learned to the shared weights [2]_. With one worker the
     result is deterministic, with several it is equal within the noise of their timing.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
-    one-vs-rest. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+    one-vs-rest.
 
     Parameters
     ----------
@@ -343,8 +342,7 @@ class HogwildRegressor(_Hogwild, BaseRegressor):
     Workers share one weight vector and update it without locks [1]_: each trains a replica
     and now and then adds what it learned to the shared weights [2]_. With one worker the
     result is deterministic, with several it is equal within the noise of their timing.
-    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w). Scale the columns, as
-    for :class:`~sklearn.linear_model.SGDRegressor`.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w).
 
     Parameters
     ----------
