@@ -16,6 +16,7 @@ from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
 from skpar._merging import sample_of
+from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
 from skpar._train import NOBODY, Options, train, train_auto, train_on
@@ -106,10 +107,18 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         return X, y, sample_weight
 
-    def _check_query(self, X):
+    def _score(self, X, finish=None):
+        """finish(X @ coef_.T + intercept_), X checked as its rows are read."""
         check_is_fitted(self)
-        check_sparse(X)
-        return validate_data(self, X, accept_sparse="csr", reset=False)
+        if getattr(X, "format", None) != "csr":
+            check_sparse(X)
+        rows = validate_data(self, X, accept_sparse="csr", reset=False, ensure_all_finite=False)
+        coef = self.coef_ if sp.issparse(self.coef_) else np.atleast_2d(self.coef_)
+        result, finite = score_rows(rows, coef, self.intercept_, self.n_jobs, finish)
+        if not finite:
+            # Raises where X has NaN or inf; scores may also overflow.
+            validate_data(self, X, accept_sparse="csr", reset=False)
+        return result
 
     # -- one weight vector ----------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.special import expit
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state, compute_class_weight
@@ -234,9 +233,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
             x.w + b for each class; for two classes of `classes_[1]` alone.
         """
-        X = self._check_query(X)
-        scores = X @ self.coef_.T
-        scores = (scores.toarray() if sp.issparse(scores) else scores) + self.intercept_
+        scores = self._score(X)
         return scores.ravel() if scores.shape[1] == 1 else scores
 
     @blockwise
@@ -253,10 +250,13 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         y_pred : ndarray of shape (n_samples,)
             Labels from `classes_`.
         """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return self.classes_[(scores > 0).astype(int)]
-        return self.classes_[scores.argmax(axis=1)]
+
+        def most_likely(scores):
+            if scores.shape[1] == 1:
+                return self.classes_[(scores[:, 0] > 0).astype(np.intp)]
+            return self.classes_[scores.argmax(axis=1)]
+
+        return self._score(X, most_likely)
 
     def _has_probabilities(self):
         if self.loss not in ("log_loss", "modified_huber"):
@@ -282,17 +282,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         probabilities : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        scores = self.decision_function(X)
-        if self.loss == "log_loss":
-            positive = expit(scores)
-        else:
-            positive = (np.clip(scores, -1, 1) + 1) / 2
-        if positive.ndim == 1:
-            return np.column_stack([1 - positive, positive])
-        sums = positive.sum(axis=1, keepdims=True)
-        # Every class may have probability 0: then none is better than another.
-        positive = np.where(sums == 0, 1.0, positive)
-        return positive / positive.sum(axis=1, keepdims=True)
+        return self._score(X, _from_log_odds if self.loss == "log_loss" else _from_clipped)
 
     @available_if(_has_probabilities)
     @blockwise
@@ -310,3 +300,21 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             Columns in the order of `classes_`.
         """
         return np.log(self.predict_proba(X))
+
+
+def _from_log_odds(scores):
+    return _probabilities(expit(scores))
+
+
+def _from_clipped(scores):
+    return _probabilities((np.clip(scores, -1, 1) + 1) / 2)
+
+
+def _probabilities(positive):
+    """Of each class, from the one-vs-rest probabilities; for two classes from the second's."""
+    if positive.shape[1] == 1:
+        return np.hstack([1 - positive, positive])
+    sums = positive.sum(axis=1, keepdims=True)
+    # Every class may have probability 0: then none is better than another.
+    positive = np.where(sums == 0, 1, positive)
+    return positive / positive.sum(axis=1, keepdims=True)

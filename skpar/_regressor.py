@@ -1,7 +1,6 @@
 """What the two regressors add: one weight vector for real targets."""
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
@@ -156,10 +155,7 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         y_pred : ndarray of shape (n_samples,)
             Predicted targets.
         """
-        X = self._check_query(X)
-        scores = X @ self.coef_.T
-        scores = scores.toarray().ravel() if sp.issparse(scores) else np.ravel(scores)
-        return scores + self.intercept_
+        return self._score(X).ravel()
 
 
 def _moment(k, w, intercept, history):

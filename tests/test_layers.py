@@ -9,7 +9,16 @@ import skpar
 
 ROOT = Path(skpar.__file__).parent
 LAYERS = [  # from the top down; a module may import what stands below its own line
-    {"estimators", "stream"},
+    # streams: nothing below imports from here
+    {"stream"},
+    {"_streaming", "sources"},
+    {"_checkpoint", "_stream_progress", "_stream_score", "_sources_memory", "_tables"},
+    {"_queue", "_text", "_stream_records"},
+    {"_source"},
+    {"_cache"},
+    {"_chunks", "_durable", "_state"},
+    # estimators
+    {"estimators"},
     {"_classifier", "_regressor"},
     {"_collections"},
     {"_base"},
@@ -20,8 +29,8 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_averaging", "_gradients"},
     {"_descent", "_lockfree"},
     {"_newton", "_merging"},
-    {"_objective", "_schemes"},
-    {"_measures", "_workers", "sources"},
+    {"_objective", "_predict", "_schemes", "_show_versions"},
+    {"_measures", "_workers"},
     {"_dask"},
     {"_cluster"},
     {"_placement"},
@@ -32,10 +41,11 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HOME = {  # libraries that belong to one room, or to a few
     "joblib": {"_workers", "_cluster"},
     "threadpoolctl": {"_workers"},
-    "threading": {"_workers", "stream"},
-    "queue": {"_workers", "stream"},
-    "concurrent": {"_workers", "_dask", "stream"},
-    "multiprocessing": {"_workers", "stream"},
+    "threading": {"_workers", "_queue"},
+    "queue": {"_workers", "_queue"},
+    "concurrent": {"_workers", "_dask", "_queue"},
+    "multiprocessing": {"_workers", "_queue"},
+    "pyarrow": {"_tables", "_text"},
     "dask": {"_dask", "_partitions"},
     "distributed": {"_dask", "_partitions"},
     "ray": {"_cluster"},
@@ -48,8 +58,13 @@ HOME = {  # libraries that belong to one room, or to a few
         "_parts",
         "_collections",
         "_validation",
-        "display",
         "_bridge",
+        "display",
+        "_callbacks",
+        "stream",
+        "_stream_progress",
+        "_stream_score",
+        "_text",
     },
 }
 MODULES = sorted(
