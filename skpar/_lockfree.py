@@ -4,7 +4,7 @@ import numpy as np
 
 from skpar._kernels.records import State, padded
 from skpar._kernels.shared import Shared, run_shared
-from skpar._measures import curvatures, frequent_columns
+from skpar._measures import curvatures, frequent_columns, sampled_rows
 from skpar._schedules import MAX_MERGE_ROWS, merge_rows, safe_steps
 from skpar._schemes import Weights
 
@@ -48,7 +48,8 @@ class LockFree:
         self.merge_every = merge_every
         start, batch = fit.start, fit.batch
         whole = not batch.sparse or (merge_every != 1 and start.w.nbytes <= MAX_COPY_BYTES)
-        hot, slots = self._hot_columns(whole)
+        sample = sampled_rows(fit) if merge_every != 1 else None
+        hot, slots = self._hot_columns(whole, sample)
         self.shared = Shared(
             start.w,
             whole=whole,
@@ -70,9 +71,9 @@ class LockFree:
         self.places = [np.zeros(room, dtype=np.uintp) for _ in range(n_workers)]
         self.curvatures = None
         if merge_every == "auto" and size:
-            self.curvatures = curvatures(fit, None if whole else hot)
+            self.curvatures = curvatures(fit, sample if whole else sample[:, hot])
 
-    def _hot_columns(self, whole):
+    def _hot_columns(self, whole, sample):
         """(columns merged often, their places), None for all columns."""
         batch = self.fit.batch
         n_columns = batch.shape[1]
@@ -80,7 +81,7 @@ class LockFree:
             return None, None
         if not whole and self.merge_every == 1:
             return np.zeros(0, dtype=np.int64), None
-        hot = frequent_columns(batch, LEAST_FREQUENCY, MAX_HOT_COLUMNS, self.fit.seed)
+        hot = frequent_columns(sample, LEAST_FREQUENCY, MAX_HOT_COLUMNS)
         slots = np.full(n_columns, -1, dtype=np.int16)
         slots[hot] = np.arange(len(hot))
         return hot, slots

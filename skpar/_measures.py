@@ -9,9 +9,11 @@ from skpar._problem import SPARSE_INTERCEPT_RATE
 EXACT_NUMBERS = 1 << 22
 SAMPLE_NUMBERS = 1 << 19
 SAMPLE_SPANS = 256
-CURVATURE_ROWS = 5000
-CURVATURE_NUMBERS = 1 << 18
-FREQUENCY_ROWS = 20_000
+SAMPLED_ROWS = 5000
+LEAST_ROWS = 500
+SAMPLED_NUMBERS = 1 << 18
+# Up to so many columns an array of counts is cheaper than sorting.
+COUNTED_COLUMNS = 1 << 20
 POWER_ITERATIONS = 8
 
 
@@ -60,30 +62,34 @@ def shard_loss(shard, problem, w, intercept):
     )
 
 
-def frequent_columns(batch, least_share, most, seed):
-    """Columns that at least this share of the rows have, at most so many, from a sample."""
-    X = batch.sample(FREQUENCY_ROWS, seed)
-    columns, counts = np.unique(X.indices, return_counts=True)
-    kept = counts >= least_share * X.shape[0]
+def sampled_rows(fit):
+    """A few thousand rows, for what `frequent_columns` and `curvatures` estimate."""
+    rows = LEAST_ROWS + int(SAMPLED_NUMBERS / fit.batch.row_numbers)
+    return fit.batch.sample(min(SAMPLED_ROWS, rows), fit.seed)
+
+
+def frequent_columns(X, least_share, most):
+    """Columns that at least this share of the rows of X have, at most so many."""
+    if X.shape[1] <= COUNTED_COLUMNS:
+        counts = np.bincount(X.indices, minlength=X.shape[1])
+        columns = np.arange(X.shape[1])
+    else:
+        columns, counts = np.unique(X.indices, return_counts=True)
+    kept = counts >= max(1.0, least_share * X.shape[0])
     columns, counts = columns[kept], counts[kept]
     if len(columns) > most:
         columns = np.sort(columns[np.argsort(-counts, kind="stable")[:most]])
     return columns.astype(np.int64)
 
 
-def curvatures(fit, columns=None):
-    """How sharply the objective may curve along each of `columns` (all), the intercept last.
+def curvatures(fit, X):
+    """How sharply the objective may curve along each column of X, the intercept last.
 
     The smaller of two bounds: the Hessian's top eigenvalue (eight power iterations) and its
     absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from a
-    sample of the rows and the loss's largest second derivative; a few percent do no harm.
+    sample X of the rows and the loss's largest second derivative; a few percent do no harm.
     """
     batch = fit.batch
-    X = batch.sample(
-        min(CURVATURE_ROWS, 500 + int(CURVATURE_NUMBERS / batch.row_numbers)), fit.seed
-    )
-    if columns is not None:
-        X = X[:, columns]
     rng = np.random.default_rng(fit.seed)
     v, top = rng.standard_normal(X.shape[1]).astype(X.dtype), 0.0
     for _ in range(POWER_ITERATIONS):

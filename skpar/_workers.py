@@ -114,6 +114,8 @@ class Team:
         then threads of this process all the same.
     client : distributed.Client or None
         Of the Dask cluster that holds the rows, where they are not here.
+    inner : int
+        Threads that each worker has for its shard.
 
     Attributes
     ----------
@@ -125,14 +127,15 @@ class Team:
         What the weight vectors of one fit (one-vs-rest) have in common.
     """
 
-    def __init__(self, n_jobs, *, shared_memory, client=None):
+    def __init__(self, n_jobs, *, shared_memory, client=None, inner=1):
         self.memo = {}
+        self.inner = inner
         self._pool = None
         self._remote = None
         self._client = client
         if client is not None:
             self.kind, self.on_threads = "dask", False
-            self.size = max(1, sum(client.nthreads().values()))
+            self.size = max(1, sum(client.nthreads().values()) // inner)
             return
         backend, default_n_jobs = get_active_backend(prefer="threads")
         n_jobs = default_n_jobs if n_jobs is None else n_jobs
@@ -140,7 +143,7 @@ class Team:
             n_jobs = getattr(backend, "default_n_jobs", 1)
         self._backend, self._n_jobs = backend, n_jobs
         self.kind = _kind(backend)
-        self.size = self._effective_size(shared_memory)
+        self.size = max(1, self._effective_size(shared_memory) // inner)
         if self.size == 1:
             self.kind = "threads"
         self.on_threads = self.kind == "threads"
@@ -164,7 +167,7 @@ class Team:
     @property
     def threads(self):
         """How many threads may run at once."""
-        return _threads_allowed(self.size) if self.on_threads else 1
+        return _threads_allowed(self.size * self.inner) if self.on_threads else 1
 
     @property
     def traffic(self):
@@ -191,12 +194,12 @@ class Team:
         if self.kind == "dask":
             from skpar._dask import DaskWorkers
 
-            return DaskWorkers(self._client or self._backend.client, self.size)
+            return DaskWorkers(self._client or self._backend.client, self.size, self.inner)
         from skpar._cluster import Processes, RayWorkers
 
         if self.kind == "ray":
-            return RayWorkers(self.size)
-        return Processes(self._backend, self._n_jobs)
+            return RayWorkers(self.size, self.inner)
+        return Processes(self._backend, self.size)
 
     def __enter__(self):
         return self
