@@ -36,7 +36,7 @@ class Run:
     def __init__(self, estimator, source, validation, options, teller):
         self.estimator, self.source, self.validation = estimator, source, validation
         self.options, self.teller = options, teller
-        self.place, self.best = Place(), None
+        self.place, self.best, self.saved = Place(), None, False
         self.fitted = hasattr(estimator, "classes_") or hasattr(estimator, "n_features_in_")
         self.n_features = getattr(estimator, "n_features_in_", None)
 
@@ -52,6 +52,7 @@ class Run:
             {"identity": identity, "place": asdict(self.place), "now": meta, "best": best_meta},
         )
         self.options.clock.restart()
+        self.saved = True
 
     def load(self, groups, meta):
         """Go on where a checkpoint was written."""
@@ -119,8 +120,8 @@ class Run:
                 done = item.part - place.part
                 place.part, place.chunk = item.part, item.number + 1
                 place.stopped = self.teller.chunk_ends(self._progress(queue, parts), done)
-                if identity is not None and not place.stopped and options.clock.due():
-                    self.save(identity)
+                if identity is not None and (options.clock.due() or not self.saved):
+                    self.save(identity)  # at once the first time: it may be refused
         if place.chunks == 0:
             raise ValueError("the source has no rows: no chunk came in an epoch")
         self._end_epoch(self._progress(queue, parts))

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from _common import ESTIMATORS, is_clf, large_problem, workers
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from skpar import HogwildClassifier, ParallelSGDClassifier, _checkpoint, fit_stream, sources
@@ -363,6 +364,21 @@ def test_early_stopping_resumes_with_its_best(tmp_path):
     # Again, after the end: the same model without training.
     again = run([lambda _: pytest.fail("trained")], checkpoint=tmp_path / "run")
     np.testing.assert_array_equal(again.coef_, expected.coef_)
+
+
+def test_an_estimator_that_cannot_be_saved_is_refused_at_once(tmp_path):
+    X, y = large_problem()
+    source = sources.arrays(X, y, chunk_rows=100)
+    seen = []
+    with pytest.raises(TypeError, match="attribute _"):
+        fit_stream(
+            MLPClassifier((2,)),
+            source,
+            classes=[0, 1],
+            checkpoint=tmp_path / "run",
+            callbacks=[seen.append],
+        )
+    assert len(seen) == 1
 
 
 def test_more_epochs_go_on(tmp_path):

@@ -499,6 +499,21 @@ def test_a_stall_that_cannot_be_woken_does_not_keep_the_caller():
         wake.set()  # its thread ends now: the fixture checks
 
 
+def test_a_stop_while_a_source_is_stuck_is_told(monkeypatch):
+    monkeypatch.setattr("skpar._queue.GRACE_SECONDS", 0.1)
+    wake = threading.Event()
+
+    def chunks():
+        yield np.zeros((4, 3)), np.zeros(4)
+        wake.wait()
+
+    try:
+        with pytest.warns(RuntimeWarning, match="chunk 1 of the iterable"):
+            recorded(chunks, callbacks=[lambda progress: True])
+    finally:
+        wake.set()
+
+
 def test_a_slow_source_is_not_a_stall():
     def chunks():
         for _ in range(4):
