@@ -391,6 +391,32 @@ def test_more_epochs_go_on(tmp_path):
     np.testing.assert_array_equal(model.coef_, straight.coef_)
 
 
+@pytest.mark.parametrize("stops", [[1, 1], [2, 3], [4, 1], [3, 4]])
+def test_a_stop_by_a_callback_is_a_pause(stops, tmp_path):
+    X, y = large_problem()
+    source = sources.arrays(X, y, chunk_rows=3000)  # 4 chunks an epoch
+
+    def run(callbacks, **options):
+        model = SGDClassifier(random_state=0)
+        settings = dict(classes=[0, 1], n_epochs=3, callbacks=callbacks)
+        return fit_stream(model, source, **settings, **options)
+
+    expected = run([])
+    for stop in stops:
+        seen = []
+
+        def pause(progress, seen=seen, stop=stop):
+            seen.append(progress)
+            return len(seen) == stop
+
+        model = run([pause], checkpoint=tmp_path / "run")
+        assert len(seen) == stop
+        assert model.history_["samples"][-1] == model.t_ - 1
+    model = run([], checkpoint=tmp_path / "run")
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    assert model.history_["samples"].tolist() == expected.history_["samples"].tolist()
+
+
 def test_a_run_without_a_seed_resumes_with_its_own(tmp_path):
     X, y = large_problem()
     order = []
