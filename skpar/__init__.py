@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from skpar import sources
+from skpar._show_versions import show_versions
 from skpar.display import ConvergenceDisplay
 from skpar.estimators import (
     HogwildClassifier,
@@ -20,5 +21,6 @@ __all__ = [
     "ParallelSGDClassifier",
     "ParallelSGDRegressor",
     "fit_stream",
+    "show_versions",
     "sources",
 ]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from multiprocessing import parent_process
 
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import get_active_backend
 from threadpoolctl import ThreadpoolController
 
@@ -23,6 +23,11 @@ WAIT_SECONDS = 0.05
 def _controller():
     # Finding the loaded libraries costs 2 ms, using the list 0.01 ms.
     return ThreadpoolController()
+
+
+def thread_pools():
+    """threadpoolctl's description of each BLAS and OpenMP library in this process."""
+    return _controller().info()
 
 
 class _BlasLimit:
@@ -160,3 +165,14 @@ class Team:
             wait(futures)
             raise
         return [future.result() for future in futures]
+
+
+def local_team(n_jobs):
+    """A team of this process's threads on any backend, to work on arrays that are here.
+
+    Where the backend's workers are elsewhere their number says nothing of this machine's cores.
+    """
+    team = Team(n_jobs, shared_memory=False)
+    if not team.on_threads:
+        team.on_threads, team.size = True, min(team.size, cpu_count())
+    return team

@@ -1,5 +1,6 @@
 """What is in the two things that users install: the sdist and the wheel."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -66,3 +67,23 @@ def test_sdist_and_wheel(dist):
     assert {n.partition("/")[2] for n in names if re.fullmatch(r"skpar/\w+\.py", n)} == modules
     assert not [n for n in names if n.endswith((".c", ".pyx", ".pxd", ".h"))]
     assert not [n for n in names if n.startswith(("tests", "docs", "examples"))]
+
+
+def test_show_versions(capsys):
+    """Every dependency with its version; packages that are not there are said not to be."""
+    skpar.show_versions()
+    said = {}
+    for line in capsys.readouterr().out.splitlines():
+        name, _, value = line.partition(": ")
+        said.setdefault(name.strip(), value)
+    assert said["skpar"] == skpar.__version__
+    for name in ("scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl"):
+        assert said[name] == version(name)
+    for name in ("matplotlib", "pandas"):
+        expected = version(name) if importlib.util.find_spec(name) else "not installed"
+        assert said[name] == expected
+    assert "pytest" not in said
+    assert int(said["n_jobs=-1"]) >= 1
+    assert said["SIMD"] in ("scalar", "neon", "sse2", "avx2", "avx512")
+    assert said["compiler"].split()[0] in ("gcc", "clang", "msvc", "unknown")
+    assert re.fullmatch(r"3\.\d+\.\d+", said["Cython"])

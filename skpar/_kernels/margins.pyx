@@ -77,3 +77,89 @@ def total_loss(Rows X, Loss loss, w, double intercept, Py_ssize_t lo, Py_ssize_t
             else:
                 total += loss.value(X.targets[i], p[k])
     return total
+
+
+cdef bint by_class(
+    const real* w, const index* columns, const int64_t* starts, const real* x,
+    const real* intercept, real* out, Py_ssize_t n, Py_ssize_t d, Py_ssize_t k
+) noexcept nogil:
+    """One row primitive a score."""
+    cdef Py_ssize_t i, c, first
+    cdef bint finite = True
+    cdef real score
+    for i in range(n):
+        first = starts[i] - starts[0]
+        for c in range(k):
+            score = <real>(intercept[c] + dot_sparse(
+                x + first, columns + first, w + c * d, starts[i + 1] - starts[i]))
+            finite &= score - score == 0
+            out[i * k + c] = score
+    return finite
+
+
+cdef bint by_column(
+    const real* w, const index* columns, const int64_t* starts, const real* x,
+    const real* intercept, real* out, double* sums, Py_ssize_t n, Py_ssize_t k
+) noexcept nogil:
+    """All classes of a column together: `w` has one row a column, so each costs one cache miss."""
+    cdef Py_ssize_t i, c, j
+    cdef bint finite = True
+    cdef const real* wj
+    cdef double xj
+    cdef real score
+    for i in range(n):
+        for c in range(k):
+            sums[c] = intercept[c]
+        for j in range(starts[i] - starts[0], starts[i + 1] - starts[0]):
+            wj = w + columns[j] * k
+            xj = x[j]
+            for c in range(k):
+                sums[c] += xj * wj[c]
+        for c in range(k):
+            score = <real>sums[c]
+            finite &= score - score == 0
+            out[i * k + c] = score
+    return finite
+
+
+cdef bint sparse_rows(
+    const real* w, const index* columns, const int64_t* starts, const real* x,
+    const real* intercept, real* out, double* sums, Py_ssize_t n, Py_ssize_t d, Py_ssize_t k
+) noexcept nogil:
+    if sums == NULL:
+        return by_class(w, columns, starts, x, intercept, out, n, d, k)
+    return by_column(w, columns, starts, x, intercept, out, sums, n, k)
+
+
+def score_sparse(x, columns, starts, w, intercept, out, bint transposed):
+    """out = X w' + intercept for CSR rows; whether all is finite. Without the GIL.
+
+    `starts` (int64) holds n + 1 positions, of which the first is where `x` and `columns` (int32
+    or int64) begin. `w` has a row a class or, `transposed`, a row a column.
+    """
+    cdef const void* xp = <const void*><size_t>x.ctypes.data
+    cdef const void* wp = <const void*><size_t>w.ctypes.data
+    cdef const void* cp = <const void*><size_t>columns.ctypes.data
+    cdef const void* bp = <const void*><size_t>intercept.ctypes.data
+    cdef void* op = <void*><size_t>out.ctypes.data
+    cdef const int64_t* sp = <const int64_t*><size_t>starts.ctypes.data
+    cdef Py_ssize_t n = out.shape[0], k = out.shape[1], d = w.shape[1]
+    cdef bint finite, is_double = w.dtype == np.float64, wide = columns.dtype == np.int64
+    cdef double* sums = NULL
+    if transposed:
+        workspace = np.empty(k)
+        sums = <double*><size_t>workspace.ctypes.data
+    with nogil:
+        if is_double and wide:
+            finite = sparse_rows(<const double*>wp, <const int64_t*>cp, sp, <const double*>xp,
+                                 <const double*>bp, <double*>op, sums, n, d, k)
+        elif is_double:
+            finite = sparse_rows(<const double*>wp, <const int32_t*>cp, sp, <const double*>xp,
+                                 <const double*>bp, <double*>op, sums, n, d, k)
+        elif wide:
+            finite = sparse_rows(<const float*>wp, <const int64_t*>cp, sp, <const float*>xp,
+                                 <const float*>bp, <float*>op, sums, n, d, k)
+        else:
+            finite = sparse_rows(<const float*>wp, <const int32_t*>cp, sp, <const float*>xp,
+                                 <const float*>bp, <float*>op, sums, n, d, k)
+    return finite
