@@ -130,7 +130,7 @@ class Run:
         if place.chunks == 0:
             raise ValueError("the source has no rows: no chunk came in an epoch")
         unfinished = self.halted
-        entry = self._entry(self._progress(queue, parts))
+        entry = self._entry(self._progress(queue, parts, ended=True))
         if unfinished:
             return [*place.history, entry]
         self._end_epoch(entry)
@@ -175,7 +175,7 @@ class Run:
 
     # -- telling ----------------------------------------------------------------------------
 
-    def _progress(self, queue, parts):
+    def _progress(self, queue, parts, ended=False):
         place, options = self.place, self.options
         seconds = perf_counter() - self._begin
         return Progress(
@@ -188,23 +188,24 @@ class Run:
             training_waits=queue.get_seconds / max(seconds, 1e-9),
             reading_waits=queue.put_seconds / max(seconds * options.n_readers, 1e-9),
             objective=place.objective_sum / max(place.rows, 1),
-            seconds_left=self._seconds_left(parts),
+            seconds_left=self._seconds_left(1.0 if ended else self._share(parts)),
         )
 
-    def _seconds_left(self, parts):
+    def _share(self, parts):
+        """How much of the epoch is done; 0 where nothing tells."""
         place, history = self.place, self.place.history
         rows = history[0]["samples"] if history else self.source.schema.n_rows
         if rows is not None:
-            share = place.rows / max(rows, 1)
-        elif len(parts) > 1:
-            share = place.part / len(parts)
-        else:
-            share = 0.0
-        if history:  # a cache may have made the first epoch the slowest
-            an_epoch = history[-1]["time"] - (history[-2]["time"] if len(history) > 1 else 0.0)
-        else:
+            return min(1.0, place.rows / max(rows, 1))
+        return place.part / len(parts) if len(parts) > 1 else 0.0
+
+    def _seconds_left(self, share):
+        place, history = self.place, self.place.history
+        if share == 1.0 or not history:
             an_epoch = place.seconds / share if share else math.nan
-        return max(0.0, an_epoch * (self.options.n_epochs - place.epoch - share))
+        else:  # the last one: a cache makes the first slower than the others
+            an_epoch = history[-1]["time"] - (history[-2]["time"] if len(history) > 1 else 0.0)
+        return an_epoch * (self.options.n_epochs - place.epoch - share)
 
     def _entry(self, progress):
         """The history's entry of an epoch, scored."""
