@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from skpar import sources
 from skpar._show_versions import show_versions
 from skpar.display import ConvergenceDisplay
 from skpar.estimators import (
@@ -10,6 +11,7 @@ from skpar.estimators import (
     ParallelSGDClassifier,
     ParallelSGDRegressor,
 )
+from skpar.stream import fit_stream
 
 __version__ = version("skpar")
 __all__ = [
@@ -18,5 +20,7 @@ __all__ = [
     "HogwildRegressor",
     "ParallelSGDClassifier",
     "ParallelSGDRegressor",
+    "fit_stream",
     "show_versions",
+    "sources",
 ]

@@ -7,21 +7,19 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
-from skpar._kernels.margins import margins
 from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
-from skpar._train import Options, train
+from skpar._train import NOBODY, Options, train, train_auto, train_on
+from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
+from skpar._workers import limit_blas
 
-NO_VALIDATION_WEIGHT = (
-    "The sample weights for validation set are all zero, consider using a different random state."
-)
 MAX_SEED = np.iinfo(np.int32).max
 
 COMMON_CONSTRAINTS = {
@@ -36,7 +34,9 @@ COMMON_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="left")],
     "n_jobs": [Integral, None],
     "random_state": ["random_state"],
-    "learning_rate": [StrOptions({"constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})],
+    "learning_rate": [
+        StrOptions({"auto", "constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"})
+    ],
     "eta0": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, None, None, closed="neither")],
     "early_stopping": ["boolean"],
@@ -47,7 +47,7 @@ COMMON_CONSTRAINTS = {
 }
 
 
-class BaseParallelSGD(BaseEstimator):
+class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
     """Parameters, validation and the fit of one weight vector.
 
     A family says by `_make_scheme(fit)` who owns the weights and by `_shared_memory` whether
@@ -120,6 +120,10 @@ class BaseParallelSGD(BaseEstimator):
     # -- one weight vector ----------------------------------------------------------------
 
     def _problem(self):
+        rate, eta0 = self.learning_rate, self.eta0
+        if rate == "auto" and self.loss == "perceptron":
+            # Its minimum is w = 0, so it is the steps that count; their size does not.
+            rate, eta0 = "constant", 1.0
         return Problem(
             loss=self.loss,
             epsilon=self.epsilon,
@@ -127,14 +131,17 @@ class BaseParallelSGD(BaseEstimator):
             alpha=self.alpha,
             l1_ratio=self.l1_ratio,
             fit_intercept=bool(self.fit_intercept),
-            learning_rate=self.learning_rate,
-            eta0=self.eta0,
+            learning_rate=rate,
+            eta0=eta0,
             power_t=self.power_t,
             average=int(self.average),
         )
 
-    def _train_one(self, batch, start, seed, n_epochs, team, score=None):
-        """Train one weight vector; `n_epochs` None means fit's own rule."""
+    def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, step=None):
+        """Train one weight vector; `n_epochs` None means fit's own rule.
+
+        `step` is the automatic step size that an earlier partial_fit found.
+        """
         track_loss = not n_epochs and self.tol is not None and not self.early_stopping
         fit = Fit(self._problem(), batch, team, seed, bool(self.shuffle), start, track_loss)
         options = Options(
@@ -142,40 +149,29 @@ class BaseParallelSGD(BaseEstimator):
             tol=None if n_epochs else self.tol,
             n_iter_no_change=self.n_iter_no_change,
             verbose=int(self.verbose),
+            early_stopping=bool(self.early_stopping),
         )
+        if fit.problem.learning_rate == "auto":
+            # One BLAS thread for one worker too: the same bits for any n_jobs.
+            with limit_blas(), team.working(team.size):
+                if n_epochs:
+                    return train_on(fit, self._make_scheme, options, step)
+                return train_auto(fit, self._make_scheme, options, watch)
         scheme = self._make_scheme(fit)
         width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
         with team.working(width):
-            return train(fit, scheme, options, score)
+            return train(fit, scheme, options, watch)
 
-    def _training_rows(self, y, sample_weight):
-        """(training rows, validation rows), both None without early stopping."""
-        if not self.early_stopping:
+    def _kept_step(self, k):
+        """The automatic step size of weight vector k, from an earlier partial_fit."""
+        steps = getattr(self, "_auto_steps", None)
+        return steps[k] if steps is not None and len(steps) > k else None
+
+    def _training_rows(self, y, sample_weight, validation):
+        """(training rows, validation rows), both None where none are to be split off."""
+        if not self.early_stopping or validation is not None:
             return None, None
-        kind = StratifiedShuffleSplit if isinstance(self, ClassifierMixin) else ShuffleSplit
-        split = kind(test_size=self.validation_fraction, random_state=self.random_state)
-        train_rows, held_out = next(split.split(np.zeros((len(y), 1)), y))
-        if len(train_rows) == 0 or len(held_out) == 0:
-            raise ValueError(
-                f"Splitting {len(y)} samples into a train set and a validation set with "
-                f"validation_fraction={self.validation_fraction!r} led to an empty set "
-                f"({len(train_rows)} and {len(held_out)} samples). Please either change "
-                "validation_fraction, increase number of samples, or disable early_stopping."
-            )
-        if sample_weight is not None and not np.any(sample_weight[held_out] > 0):
-            raise ValueError(NO_VALIDATION_WEIGHT)
-        return np.sort(train_rows).astype(np.int64), np.sort(held_out).astype(np.int64)
-
-    def _scorer(self, batch, held_out, sample_weight, metric):
-        if held_out is None:
-            return None
-        weights = None if sample_weight is None else sample_weight[held_out]
-
-        def score(w, intercept):
-            p = margins(batch.rows, w, intercept, 0, len(held_out), held_out)
-            return metric(batch.targets[held_out], p, weights)
-
-        return score
+        return split_rows(self, y, sample_weight)
 
     def _starts(self, shape, dtype, coef_init, intercept_init):
         """`Weights` for each row of a (n_models, n_features) model, checked and copied."""
@@ -238,13 +234,19 @@ class BaseParallelSGD(BaseEstimator):
         self.n_iter_ = longest.n_iter
         self.t_ = longest.weights.t
         self.eta0_ = longest.eta0
+        self._auto_steps = [r.auto_step for r in results]
+        self._finished = all(r.finished for r in results)
         self.scheme_ = longest.scheme
         self.n_workers_ = max(r.n_workers for r in results)
         histories = [r.history for r in results]
         self.history_ = histories[0] if len(histories) == 1 else mean_history(histories)
 
+    def _fitted_attributes(self, more=()):
+        """What a copy of this estimator needs to predict."""
+        return {name: getattr(self, name) for name in ("coef_", "intercept_", "history_", *more)}
+
     def _warn_after_fit(self):
-        if self.tol is not None and self.n_iter_ == self.max_iter:
+        if self.tol is not None and self.n_iter_ == self.max_iter and not self._finished:
             warnings.warn(
                 "Maximum number of iteration reached before convergence. Consider increasing "
                 "max_iter to improve the fit.",

@@ -1,17 +1,21 @@
 """What the two classifiers add: labels, class weights, one-vs-rest, probabilities."""
 
+from functools import partial
+
 import numpy as np
 from scipy.special import expit
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
+from skpar._bridge import FitTasks, with_callbacks
 from skpar._data import Batch
 from skpar._problem import LOSSES
+from skpar._train import Watch
+from skpar._validation import accuracy, check_labels, check_validation, label_scorer, scorer
 from skpar._workers import Team
 
 
@@ -24,7 +28,19 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    @with_callbacks
+    def fit(
+        self,
+        X,
+        y,
+        coef_init=None,
+        intercept_init=None,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
         """Fit the model.
 
         Parameters
@@ -39,6 +55,13 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             Intercepts to start from.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, multiplied with `class_weight`; None means 1 each.
+        X_val : {array-like, sparse matrix} of shape (n_validation_samples, n_features), default=None
+            Validation rows, never trained on. Their score goes into `history_`; with
+            ``early_stopping=True`` it decides, and nothing is split off `X`.
+        y_val : array-like of shape (n_validation_samples,), default=None
+            Their labels.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Their weights in the score; None means 1 each.
 
         Returns
         -------
@@ -66,8 +89,13 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         self._forget()
         shape = (1 if len(classes) == 2 else len(classes), X.shape[1])
         starts = self._starts(shape, X.dtype, coef_init, intercept_init)
-        self._fit_classes(X, y, sample_weight, classes, starts, n_epochs=None)
+        validation = check_validation(self, X, X_val, y_val, sample_weight_val)
+        if validation is not None:
+            check_labels(validation[1], classes)
+        tasks = FitTasks(self, X, y, sample_weight, len(starts))
+        self._fit_classes(X, y, sample_weight, classes, starts, validation, tasks)
         self._warn_after_fit()
+        tasks.end(lambda: self._fitted_attributes(("classes_",)))
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -118,7 +146,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             starts = self._starts(shape, X.dtype, None, None)
         else:
             starts = self._resumed(X.dtype)
-        self._fit_classes(X, y, sample_weight, classes, starts, n_epochs=1)
+        self._fit_classes(X, y, sample_weight, classes, starts)
         return self
 
     def _check_classes(self, classes, first):
@@ -139,10 +167,11 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             )
         return classes
 
-    def _fit_classes(self, X, y, sample_weight, classes, starts, n_epochs):
-        """Train one weight vector per class (one for two classes)."""
+    def _fit_classes(self, X, y, sample_weight, classes, starts, validation=None, tasks=None):
+        """Train one weight vector per class (one for two classes); without tasks one epoch."""
+        n_epochs = 1 if tasks is None else None
         class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
-        train_rows, held_out = self._training_rows(y, sample_weight)
+        train_rows, held_out = self._training_rows(y, sample_weight, validation)
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         rng = check_random_state(self.random_state)
         seeds = rng.randint(MAX_SEED, size=len(starts))
@@ -158,10 +187,28 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
                 weights = weights if sample_weight is None else weights * sample_weight
             targets = np.where(positive, 1.0, negative)
             batch = Batch.of(X, targets, weights, train_rows)
-            score = self._scorer(batch, held_out, sample_weight, _accuracy)
-            results.append(self._train_one(batch, start, int(seed), n_epochs, team, score))
+            score = None
+            if held_out is not None:
+                score = scorer(batch, held_out, sample_weight, accuracy)
+            elif validation is not None:
+                score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
+            watch, step = Watch(score), self._kept_step(k)
+            if tasks is not None:
+                moment = partial(self._moment, classes, starts, results)
+                watch, step = Watch(score, tasks.listener(k, moment)), None
+            results.append(self._train_one(batch, start, int(seed), n_epochs, team, watch, step))
+            if tasks is not None:
+                tasks.end_model()
         self.classes_ = classes
         self._keep(results, X.dtype)
+
+    def _moment(self, classes, starts, results, k, w, intercept, history):
+        """Fitted attributes while class k is trained."""
+        pairs = [(r.user_w, r.user_intercept) for r in results] + [(w, intercept)]
+        pairs += [(s.w, s.intercept) for s in starts[k + 1 :]]
+        coef, intercepts = (np.array(values) for values in zip(*pairs, strict=True))
+        history = history.arrays()
+        return dict(coef_=coef, intercept_=intercepts, classes_=classes, history_=history)
 
     def decision_function(self, X):
         """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
@@ -258,7 +305,3 @@ def _probabilities(positive):
     # Every class may have probability 0: then none is better than another.
     positive = np.where(sums == 0, 1, positive)
     return positive / positive.sum(axis=1, keepdims=True)
-
-
-def _accuracy(targets, margins_, weights):
-    return accuracy_score(targets > 0, margins_ > 0, sample_weight=weights)

@@ -161,9 +161,13 @@ class Batch:
         if n < self.n_rows:
             rows = np.sort(np.random.default_rng(seed).choice(self.n_rows, n, replace=False))
         rows = rows if self.subset is None else self.subset[rows]
+        return self.matrix()[rows]
+
+    def matrix(self):
+        """All rows, in use or not, as an array or a CSR matrix over the same memory."""
         if self.sparse:
-            return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)[rows]
-        return self.values[rows]
+            return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)
+        return self.values
 
     def chunk_blocks(self, block_rows):
         """How many blocks make one uninterrupted call of a kernel."""

@@ -5,16 +5,17 @@ import numpy as np
 from skpar._kernels.records import State, padded
 from skpar._kernels.shared import Shared, run_shared
 from skpar._measures import curvatures, frequent_columns
-from skpar._schedules import merge_rows, safe_steps
+from skpar._schedules import MAX_MERGE_ROWS, merge_rows, safe_steps
 from skpar._schemes import Weights
 
-# Merging a column costs about as much as one stored value of a row; merges may add this share.
-MERGE_SHARE = 0.15
-# With so few columns every worker has a copy of all of them.
-MAX_WHOLE_COLUMNS = 4096
+# Merging a column costs about as much as one stored value of a row; the merges of the columns
+# that all workers meet often, and those of the others, may each add this share.
+MERGE_SHARE = 0.05
 # A column in fewer rows than this is seldom met twice between two merges.
 LEAST_FREQUENCY = 1 / 256
 MAX_HOT_COLUMNS = 1 << 14
+# A copy of all columns for every worker may take this many bytes.
+MAX_COPY_BYTES = 1 << 22
 # Adding the shared weights to their average may cost this share of the rows in between.
 AVERAGE_SHARE = 0.25
 # The scale that l2 leaves of weights since the last fold stays above exp(-10).
@@ -45,14 +46,12 @@ class LockFree:
         self.name = "locked" if locked else "lock-free"
         self.n_workers = n_workers
         self.merge_every = merge_every
-        hot = self._hot_columns()
         start, batch = fit.start, fit.batch
-        slots = None
-        if hot is not None and len(hot):
-            slots = np.full(start.w.size, -1, dtype=np.int16)
-            slots[hot] = np.arange(len(hot))
+        whole = not batch.sparse or (merge_every != 1 and start.w.nbytes <= MAX_COPY_BYTES)
+        hot, slots = self._hot_columns(whole)
         self.shared = Shared(
             start.w,
+            whole=whole,
             hot_columns=hot,
             slots=slots,
             average=None if start.average is None else start.average.copy(),
@@ -64,37 +63,54 @@ class LockFree:
         self.shared.average_from = fit.problem.average
         self.shared.averaged = max(0.0, start.t - fit.problem.average)
         self.t = start.t
-        size, dtype = self.shared.n_hot, start.w.dtype
-        self.states = [State(np.zeros(size, dtype), 0.0) for _ in range(n_workers)]
+        size = start.w.size if whole else len(hot)
+        self.states = [State(np.zeros(size, start.w.dtype), 0.0) for _ in range(n_workers)]
         self.snapshots = [padded(state.w) for state in self.states]
-        room = 0 if hot is None else batch.longest_row
+        room = 0 if whole else batch.longest_row
         self.places = [np.zeros(room, dtype=np.uintp) for _ in range(n_workers)]
-        self.curvatures = curvatures(fit, hot) if merge_every == "auto" and size else None
+        self.curvatures = None
+        if merge_every == "auto" and size:
+            self.curvatures = curvatures(fit, None if whole else hot)
 
-    def _hot_columns(self):
-        """The columns of which every worker has a copy; None for all."""
+    def _hot_columns(self, whole):
+        """(columns merged often, their places), None for all columns."""
         batch = self.fit.batch
-        if not batch.sparse or batch.shape[1] <= MAX_WHOLE_COLUMNS and self.merge_every != 1:
-            return None
-        if self.merge_every == 1:
-            return np.zeros(0, dtype=np.int64)
-        return frequent_columns(batch, LEAST_FREQUENCY, MAX_HOT_COLUMNS, self.fit.seed)
+        n_columns = batch.shape[1]
+        if not batch.sparse or (whole and n_columns <= self._affordable(MAX_MERGE_ROWS)):
+            return None, None
+        if not whole and self.merge_every == 1:
+            return np.zeros(0, dtype=np.int64), None
+        hot = frequent_columns(batch, LEAST_FREQUENCY, MAX_HOT_COLUMNS, self.fit.seed)
+        slots = np.full(n_columns, -1, dtype=np.int16)
+        slots[hot] = np.arange(len(hot))
+        return hot, slots
+
+    def _affordable(self, rows):
+        """How many columns may be merged after so many rows."""
+        return MERGE_SHARE * rows * self.fit.batch.row_numbers
 
     def _plan(self, step):
         """How often to merge and to average, at the step size of the epoch's middle."""
         batch, shared = self.fit.batch, self.shared
+        row_cost = MERGE_SHARE * batch.row_numbers
         rows = self.merge_every
         if rows == "auto":
             top = 0.0 if self.curvatures is None else self.curvatures.max()
             rows = merge_rows(self.n_workers, step, top)
-            rows = max(rows, int(shared.n_hot / (MERGE_SHARE * batch.row_numbers)))
+            rows = max(rows, int(shared.n_hot / row_cost) if batch.sparse else 1)
+        all_rows = rows
+        if shared.whole and shared.hot_columns is not None:
+            all_rows = max(rows, int(batch.shape[1] / row_cost))
         # Where nothing but the intercept is merged, its line should not change hands every row.
         shared.merge_rows = rows if shared.n_hot else max(rows, 8)
-        shared.average_rows = max(
-            shared.merge_rows, int(batch.shape[1] / (AVERAGE_SHARE * batch.row_numbers))
-        )
+        shared.merge_all_rows = all_rows
+        shared.average_rows = max(rows, int(batch.shape[1] / (AVERAGE_SHARE * batch.row_numbers)))
         if self.curvatures is not None:
-            safe = safe_steps(self.n_workers, rows, self.curvatures)
+            between = np.full(len(self.curvatures), all_rows)
+            between[-1] = rows
+            if shared.hot_columns is not None:
+                between[shared.hot_columns if shared.whole else slice(None)] = rows
+            safe = safe_steps(self.n_workers, between, self.curvatures)
             # float32 must be able to hold them; beyond 1e30 no step is damped.
             safe = np.minimum(safe, 1e30).astype(shared.w.dtype)
             shared.limit_steps(safe[:-1].copy(), float(safe[-1]), 1.0 / self.n_workers)

@@ -6,6 +6,7 @@ from skpar._kernels.margins import total_loss
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
 CURVATURE_ROWS = 5000
+CURVATURE_NUMBERS = 1 << 18
 FREQUENCY_ROWS = 20_000
 POWER_ITERATIONS = 8
 
@@ -46,11 +47,13 @@ def curvatures(fit, columns=None):
     """How sharply the objective may curve along each of `columns` (all), the intercept last.
 
     The smaller of two bounds: the Hessian's top eigenvalue (eight power iterations) and its
-    absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from at
-    most 5,000 rows and the loss's largest second derivative; a few percent do no harm.
+    absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from a
+    sample of the rows and the loss's largest second derivative; a few percent do no harm.
     """
     batch = fit.batch
-    X = batch.sample(CURVATURE_ROWS, fit.seed)
+    X = batch.sample(
+        min(CURVATURE_ROWS, 500 + int(CURVATURE_NUMBERS / batch.row_numbers)), fit.seed
+    )
     if columns is not None:
         X = X[:, columns]
     rng = np.random.default_rng(fit.seed)

@@ -71,7 +71,8 @@ class Problem:
             l1=self.l1,
             l2=self.l2,
             alpha=self.alpha,
-            schedule=self.learning_rate,
+            schedule="decaying" if self.learning_rate == "auto" else self.learning_rate,
+            decay=self.l2,  # as strong convexity allows: not at all without l2
             eta0=eta0,
             power_t=self.power_t,
             intercept_rate=rate if self.fit_intercept else 0.0,

@@ -6,7 +6,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
+from skpar._bridge import FitTasks, with_callbacks
 from skpar._data import Batch
+from skpar._train import Watch
+from skpar._validation import check_validation, scorer
 from skpar._workers import Team
 
 REGRESSION_LOSSES = {
@@ -25,7 +28,19 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         "loss": [StrOptions(REGRESSION_LOSSES)],
     }
 
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    @with_callbacks
+    def fit(
+        self,
+        X,
+        y,
+        coef_init=None,
+        intercept_init=None,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
         """Fit the model.
 
         Parameters
@@ -40,6 +55,13 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             Intercept to start from.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; None means 1 each.
+        X_val : {array-like, sparse matrix} of shape (n_validation_samples, n_features), default=None
+            Validation rows, never trained on. Their score goes into `history_`; with
+            ``early_stopping=True`` it decides, and nothing is split off `X`.
+        y_val : array-like of shape (n_validation_samples,), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_validation_samples,), default=None
+            Their weights in the score; None means 1 each.
 
         Returns
         -------
@@ -58,8 +80,11 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
         self._forget()
         start = self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
-        self._fit_targets(X, y, sample_weight, start, n_epochs=None)
+        validation = check_validation(self, X, X_val, y_val, sample_weight_val)
+        tasks = FitTasks(self, X, y, sample_weight, 1)
+        self._fit_targets(X, y, sample_weight, start, validation, tasks)
         self._warn_after_fit()
+        tasks.end(self._fitted_attributes)
         return self
 
     def partial_fit(self, X, y, sample_weight=None):
@@ -86,16 +111,25 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             start = self._starts((1, X.shape[1]), X.dtype, None, None)[0]
         else:
             start = self._resumed(X.dtype)[0]
-        self._fit_targets(X, y, sample_weight, start, n_epochs=1)
+        self._fit_targets(X, y, sample_weight, start)
         return self
 
-    def _fit_targets(self, X, y, sample_weight, start, n_epochs):
-        train_rows, held_out = self._training_rows(y, sample_weight)
+    def _fit_targets(self, X, y, sample_weight, start, validation=None, tasks=None):
+        """Train the weight vector; without tasks one epoch."""
+        n_epochs = 1 if tasks is None else None
+        train_rows, held_out = self._training_rows(y, sample_weight, validation)
         batch = Batch.of(X, y.astype(X.dtype, copy=False), sample_weight, train_rows)
-        score = self._scorer(batch, held_out, sample_weight, _r2)
+        score = None
+        if held_out is not None:
+            score = scorer(batch, held_out, sample_weight, _r2)
+        elif validation is not None:
+            score = scorer(Batch.of(*validation), None, validation[2], _r2)
         team = Team(self.n_jobs, shared_memory=self._shared_memory)
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        result = self._train_one(batch, start, seed, n_epochs, team, score)
+        watch, step = Watch(score), self._kept_step(0)
+        if tasks is not None:
+            watch, step = Watch(score, tasks.listener(0, _moment)), None
+        result = self._train_one(batch, start, seed, n_epochs, team, watch, step)
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 
@@ -113,6 +147,11 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             Predicted targets.
         """
         return self._score(X).ravel()
+
+
+def _moment(k, w, intercept, history):
+    """Fitted attributes between two epochs."""
+    return dict(coef_=w, intercept_=np.array([intercept]), history_=history.arrays())
 
 
 def _r2(targets, predictions, weights):

@@ -6,12 +6,15 @@ from time import perf_counter
 
 import numpy as np
 
+from skpar._auto import AutoFit, kept_step
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
 from skpar._measures import mean_loss
 
 # "adaptive" gives up below this step size, as in scikit-learn.
 SMALLEST_ADAPTIVE_STEP = 1e-6
 ADAPTIVE_DIVISOR = 5.0
+# partial_fit gives up after as many halvings of an automatic step.
+MOST_HALVINGS = 60
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,19 @@ class Options:
     tol: float | None
     n_iter_no_change: int
     verbose: int = 0
+    early_stopping: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on: `score(w, intercept)` on validation rows, and `heard`, called after each epoch
+    with (w, intercept, history so far), which may end the fit by returning True."""
+
+    score: object = None
+    heard: object = None
+
+
+NOBODY = Watch()
 
 
 @dataclass
@@ -36,6 +52,8 @@ class Result:
     eta0: float
     scheme: str
     n_workers: int
+    finished: bool = True  # whether the stopping rule ended the fit, not `max_iter`
+    auto_step: float | None = None  # of stochastic steps, for the next partial_fit
 
 
 def users_weights(fit, weights, samples):
@@ -71,22 +89,24 @@ def mean_loss_met(fit, scheme, weights):
     return mean + fit.problem.penalty_value(weights.w)
 
 
-def train(fit, scheme, options, score=None):
-    """Run epochs of `scheme` until the stopping rule or `max_iter` ends them.
+def train(fit, scheme, options, watch=NOBODY, check=True):
+    """Run epochs of `scheme` until the stopping rule, a callback or `max_iter` ends them.
 
-    `score(w, intercept)`, where given, is the validation score that early stopping looks at;
-    the best weights seen are then the user's.
+    With early stopping the rule looks at the validation score, and the best weights seen are
+    the user's.
     """
+    score = watch.score
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     eta0, best_score, best = fit.problem.eta0, -math.inf, None
-    begin = perf_counter()
+    begin, finished = perf_counter(), False
     for number in range(options.max_iter):
         started = perf_counter()
         scheme.epoch(number, eta0)
         seconds = perf_counter() - started
         samples = (number + 1) * fit.batch.n_rows
         weights = scheme.weights()
-        check_finite(weights, number + 1)
+        if check:
+            check_finite(weights, number + 1)
         w, intercept = users_weights(fit, weights, samples)
         objective = mean_loss(fit, w, intercept) + fit.problem.penalty_value(w)
         value = score(w, intercept) if score is not None else math.nan
@@ -103,11 +123,15 @@ def train(fit, scheme, options, score=None):
         )
         if options.verbose:
             report(EpochInfo(**history.entries[-1]), options.max_iter)
-        if score is not None and value > best_score:
+        if options.early_stopping and value > best_score:
             best_score, best = value, (w.copy(), intercept)
-        met = mean_loss_met(fit, scheme, weights) if score is None else -value
+        if watch.heard is not None and watch.heard(w.copy(), intercept, history):
+            finished = True
+            break
+        met = -value if options.early_stopping else mean_loss_met(fit, scheme, weights)
         if rule.no_more_gain(met):
             if fit.problem.learning_rate != "adaptive" or eta0 <= SMALLEST_ADAPTIVE_STEP:
+                finished = True
                 break
             eta0 /= ADAPTIVE_DIVISOR
             rule.restart()
@@ -121,4 +145,80 @@ def train(fit, scheme, options, score=None):
         eta0=fit.recipe(eta0).eta0,
         scheme=scheme.name,
         n_workers=scheme.n_workers,
+        finished=finished,
+    )
+
+
+def train_auto(fit, make_scheme, options, watch=NOBODY):
+    """Run a whole fit of learning_rate="auto" until its end is certain or `max_iter` is met.
+
+    With early stopping it ends, too, when the validation score has not risen for
+    `n_iter_no_change` epochs, and the best weights seen are the user's.
+    """
+    score = watch.score
+    auto = AutoFit(fit, make_scheme, options.tol)
+    history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
+    best_score, best, begin, number = -math.inf, None, perf_counter(), 0
+    finished = False
+    while number < options.max_iter and not finished:
+        started = perf_counter()
+        if not auto.step(number) and number:
+            break
+        seconds = perf_counter() - started
+        number += 1
+        w, intercept = auto.weights()
+        value = score(w, intercept) if score is not None else math.nan
+        info = EpochInfo(
+            epoch=number,
+            samples=number * fit.batch.n_rows,
+            time=perf_counter() - begin,
+            objective=auto.value,
+            validation_score=value,
+            step_size=auto.step_size,
+            rows_per_second=fit.batch.n_rows / max(seconds, 1e-9),
+        )
+        history.add(info)
+        if options.verbose:
+            report(info, options.max_iter)
+        # Of equal scores the later weights are nearer to the optimum.
+        if options.early_stopping and value >= best_score:
+            best_score, best = value, (w.copy(), intercept)
+        finished = auto.finished or (options.early_stopping and rule.no_more_gain(-value))
+        if watch.heard is not None and watch.heard(w.copy(), intercept, history):
+            finished = True
+    w, intercept = best if best is not None else (w, intercept)
+    weights = replace(
+        fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
+    )
+    if fit.start.average is not None:
+        weights.average, weights.average_intercept = w.copy(), intercept
+    return Result(
+        weights=weights,
+        user_w=w,
+        user_intercept=intercept,
+        n_iter=number,
+        history=history.arrays(),
+        eta0=auto.eta0,
+        scheme=auto.name,
+        n_workers=auto.n_workers,
+        finished=finished or auto.finished,
+    )
+
+
+def train_on(fit, make_scheme, options, step):
+    """One call of partial_fit with learning_rate="auto": an epoch with the step size kept.
+
+    The first call finds the step. Where an epoch ends above both where it began and w = 0, it
+    is repeated from its start with half the step.
+    """
+    step, value_before = kept_step(fit, step)
+    for _ in range(MOST_HALVINGS):
+        tried = replace(fit, problem=replace(fit.problem, eta0=step))
+        result = train(tried, make_scheme(tried), options, check=False)
+        if result.history["objective"][-1] <= value_before * (1 + 1e-6) or value_before == 0.0:
+            return replace(result, auto_step=step, eta0=step)
+        step *= 0.5
+    raise ValueError(
+        "No step size lowers the objective on these rows: is a column of X or the targets many "
+        "orders of magnitude larger than the others? Scale it (StandardScaler)."
     )

@@ -48,6 +48,11 @@ def is_clf(cls):
     return cls.__name__.endswith("Classifier")
 
 
+def sgd_rate(cls):
+    """scikit-learn's default schedule: for tests of SGD's steps rather than of "auto"."""
+    return dict(learning_rate="optimal" if is_clf(cls) else "invscaling")
+
+
 def workers(cls, n_jobs):
     """Parameters for n_jobs workers on data where "auto" would take one shard."""
     return dict(n_jobs=n_jobs) | (dict(n_shards=n_jobs) if "Parallel" in cls.__name__ else {})

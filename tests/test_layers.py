@@ -9,26 +9,52 @@ import skpar
 
 ROOT = Path(skpar.__file__).parent
 LAYERS = [  # from the top down; a module may import what stands below its own line
-    {"estimators", "stream"},
+    # streams: nothing below imports from here
+    {"stream"},
+    {"_streaming", "sources"},
+    {"_checkpoint", "_stream_progress", "_stream_score", "_sources_memory", "_tables"},
+    {"_queue", "_text", "_stream_records"},
+    {"_source"},
+    {"_cache"},
+    {"_chunks", "_durable", "_state"},
+    # estimators
+    {"estimators"},
     {"_classifier", "_regressor"},
     {"_base"},
+    {"_validation"},
     {"_train"},
-    {"_averaging", "_lockfree"},
-    {"_predict", "_schemes", "_show_versions"},
-    {"_measures", "_workers", "sources"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs"},
+    {"_auto"},
+    {"_descent", "_averaging", "_lockfree"},
+    {"_newton"},
+    {"_objective", "_predict", "_schemes", "_show_versions"},
+    {"_measures", "_workers"},
+    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HOME = {  # libraries that belong to one room, or to a few
     "joblib": {"_workers"},
     "threadpoolctl": {"_workers"},
-    "threading": {"_workers", "stream"},
-    "queue": {"_workers", "stream"},
-    "concurrent": {"_workers", "stream"},
-    "multiprocessing": {"_workers", "stream"},
+    "threading": {"_workers", "_queue"},
+    "queue": {"_workers", "_queue"},
+    "concurrent": {"_workers", "_queue"},
+    "multiprocessing": {"_workers", "_queue"},
+    "pyarrow": {"_tables", "_text"},
     "matplotlib": {"display"},
-    "sklearn": {"estimators", "_classifier", "_regressor", "_base", "display", "_callbacks"},
+    "sklearn": {
+        "estimators",
+        "_classifier",
+        "_regressor",
+        "_base",
+        "_validation",
+        "_bridge",
+        "display",
+        "_callbacks",
+        "stream",
+        "_stream_progress",
+        "_stream_score",
+        "_text",
+    },
 }
 MODULES = sorted(
     {p.stem for p in ROOT.glob("*.py")}

@@ -23,6 +23,7 @@ from _common import (
     is_clf,
     product_dicts,
     schedules_for,
+    sgd_rate,
     small_problem,
 )
 from sklearn.base import clone
@@ -35,7 +36,7 @@ AVERAGES = [False, True, 10]
 
 def pair(cls, **params):
     """Our estimator and scikit-learn's, of the same parameters."""
-    params = COMMON | dict(max_iter=3) | params
+    params = COMMON | dict(max_iter=3) | sgd_rate(cls) | params
     theirs = (SGDClassifier if is_clf(cls) else SGDRegressor)(**params)
     if theirs.learning_rate == "optimal" and theirs.loss.startswith("squared_e"):
         # "optimal" knows no curvature: with a small alpha its first steps multiply these losses

@@ -22,6 +22,7 @@ from _common import (
     is_clf,
     large_problem,
     objective,
+    sgd_rate,
     small_problem,
     workers,
 )
@@ -46,7 +47,7 @@ def task_of(cls):
 
 
 def make(cls, **params):
-    params = dict(random_state=0, tol=None, max_iter=3) | params
+    params = dict(random_state=0, tol=None, max_iter=3) | sgd_rate(cls) | params
     if params.get("n_jobs") == 2:
         params = workers(cls, 2) | params
     if is_clf(cls):

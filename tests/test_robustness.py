@@ -17,6 +17,7 @@ from _common import (
     WORKER_FUNCTIONS,
     is_clf,
     large_problem,
+    sgd_rate,
     small_problem,
     workers,
 )
@@ -292,7 +293,7 @@ class WorkerError(Exception):
 def test_error_in_a_worker(cls, name, failing_call, monkeypatch):
     """It reaches the caller, the others stop, no thread is left, and it fits again."""
     X, y = large_problem("binary" if is_clf(cls) else "regression")
-    est = cls(random_state=0, **workers(cls, 2), max_iter=1000, tol=None)
+    est = cls(random_state=0, **workers(cls, 2), max_iter=1000, tol=None, **sgd_rate(cls))
     clone(est).set_params(max_iter=1).fit(X, y)
     before = set(threading.enumerate())
     room = lockfree if name == "run_shared" else schemes

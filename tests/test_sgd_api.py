@@ -19,6 +19,7 @@ from _common import (
     SCHEDULES,
     SKLEARN_HAS_PA,
     is_clf,
+    sgd_rate,
 )
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification
@@ -72,7 +73,7 @@ layouts = pytest.mark.parametrize("fmt", [np.asarray, sp.csr_array], ids=["dense
 
 
 def make(cls, **params):
-    return cls(**(dict(random_state=42, tol=None, max_iter=5) | params))
+    return cls(**(dict(random_state=42, tol=None, max_iter=5) | sgd_rate(cls) | params))
 
 
 def averaged_sgd(X, y, eta, alpha, decay=1.0):
@@ -90,8 +91,9 @@ def averaged_sgd(X, y, eta, alpha, decay=1.0):
 # Parameters.
 @every
 def test_parameters_are_sklearns(cls):
-    """Every parameter of the newest scikit-learn, same default; ours come beside them."""
-    ours = cls().get_params()
+    """Every parameter of the newest scikit-learn, same default but one; ours come beside them."""
+    assert cls().learning_rate == "auto"
+    ours = cls(**sgd_rate(cls)).get_params()
     theirs = (SGDClassifier if is_clf(cls) else SGDRegressor)().get_params()
     if SKLEARN_HAS_PA:
         assert theirs.items() <= ours.items()

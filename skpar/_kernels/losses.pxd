@@ -1,5 +1,14 @@
 cdef class Loss:
     cdef readonly str name
     cdef readonly double parameter
+    cdef readonly int kind  # 1: the log loss, which has a loop of its own in gradients.h
     cdef double value(self, double y, double p) noexcept nogil
     cdef double gradient(self, double y, double p) noexcept nogil
+    cdef double curvature(self, double y, double p) noexcept nogil
+    cdef double majorant(self, double y, double p) noexcept nogil
+
+cdef class Smoothed(Loss):
+    cdef readonly Loss original
+    cdef readonly double width
+    cdef bint hinge
+    cdef double excess(self, double y, double p) noexcept nogil

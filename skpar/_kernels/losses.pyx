@@ -14,6 +14,7 @@ cdef class Loss:
     def __init__(self, double parameter=0.0):
         self.name = type(self).__name__
         self.parameter = parameter
+        self.kind = 1 if type(self) is LogLoss else 0
 
     def __reduce__(self):
         return type(self), (self.parameter,)
@@ -24,9 +25,27 @@ cdef class Loss:
     cdef double gradient(self, double y, double p) noexcept nogil:
         return 0.0
 
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        """The curvature of a parabola that touches the loss at p and lies above it.
+
+        Where a loss is straight its own curvature says nothing of how far a step may go.
+        """
+        return self.curvature(y, p)
+
     def py_value(self, double y, double p):
         """`value` for tests."""
         return self.value(y, p)
+
+    def py_curvature(self, double y, double p):
+        """`curvature` for tests."""
+        return self.curvature(y, p)
+
+    def py_majorant(self, double y, double p):
+        """`majorant` for tests."""
+        return self.majorant(y, p)
 
     def py_gradient(self, double y, double p):
         """`gradient` for tests."""
@@ -55,6 +74,9 @@ cdef class SquaredHinge(Loss):
         cdef double z = 1.0 - y * p
         return -2.0 * y * z if z > 0.0 else 0.0
 
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 2.0 if y * p < 1.0 else 0.0
+
 
 cdef class LogLoss(Loss):
     """log(1 + exp(p)) - y p with y in {0, 1}, in the form that does not overflow."""
@@ -68,6 +90,10 @@ cdef class LogLoss(Loss):
         cdef double positive = <double>(p > 0.0)
         cdef double negative = 1.0 - positive
         return ((1.0 - y) * (positive + negative * e) - y * (negative + positive * e)) / (1.0 + e)
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double e = exp(-fabs(p))
+        return e / ((1.0 + e) * (1.0 + e))
 
 
 cdef class ModifiedHuber(Loss):
@@ -85,6 +111,14 @@ cdef class ModifiedHuber(Loss):
             return 0.0
         return -2.0 * y * (1.0 - z) if z >= -1.0 else -4.0 * y
 
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double z = y * p
+        return 2.0 if -1.0 <= z < 1.0 else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        cdef double z = y * p
+        return 2.0 if z >= -1.0 else 2.0 / -z
+
 
 cdef class SquaredError(Loss):
     """(y - p)^2 / 2."""
@@ -94,6 +128,9 @@ cdef class SquaredError(Loss):
 
     cdef double gradient(self, double y, double p) noexcept nogil:
         return p - y
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 1.0
 
 
 cdef class Huber(Loss):
@@ -110,6 +147,13 @@ cdef class Huber(Loss):
         if fabs(r) <= self.parameter:
             return r
         return self.parameter if r >= 0.0 else -self.parameter
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 1.0 if fabs(p - y) <= self.parameter else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        cdef double r = fabs(p - y)
+        return 1.0 if r <= self.parameter else self.parameter / r
 
 
 cdef class EpsilonInsensitive(Loss):
@@ -137,3 +181,47 @@ cdef class SquaredEpsilonInsensitive(Loss):
         if r > self.parameter:
             return -2.0 * (r - self.parameter)
         return 2.0 * (-r - self.parameter) if r < -self.parameter else 0.0
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        return 2.0 if fabs(y - p) > self.parameter else 0.0
+
+
+cdef class Smoothed(Loss):
+    """A kinked loss with its corner rounded by a parabola of the given width (Nesterov 2005).
+
+    max(0, e) becomes e^2 / (2 width) for 0 < e < width and e - width / 2 above: at most
+    width / 2 below the kinked loss. e is threshold - y p for a hinge and |y - p| - epsilon for
+    the epsilon-insensitive loss.
+    """
+
+    def __init__(self, Loss loss, double width):
+        Loss.__init__(self, loss.parameter)
+        self.hinge = isinstance(loss, Hinge)
+        self.original, self.width = loss, width
+
+    def __reduce__(self):
+        return Smoothed, (self.original, self.width)
+
+    cdef double excess(self, double y, double p) noexcept nogil:
+        return self.parameter - y * p if self.hinge else fabs(y - p) - self.parameter
+
+    cdef double value(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        if e <= 0.0:
+            return 0.0
+        return e * e / (2.0 * self.width) if e < self.width else e - 0.5 * self.width
+
+    cdef double gradient(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        cdef double slope = 0.0 if e <= 0.0 else (e / self.width if e < self.width else 1.0)
+        if self.hinge:
+            return -y * slope
+        return slope if p > y else -slope
+
+    cdef double curvature(self, double y, double p) noexcept nogil:
+        cdef double e = self.excess(y, p)
+        return 1.0 / self.width if 0.0 < e < self.width else 0.0
+
+    cdef double majorant(self, double y, double p) noexcept nogil:
+        # One over twice the distance to the kink, on either side of it.
+        return 0.5 / max(fabs(self.excess(y, p)), 0.5 * self.width)

@@ -43,12 +43,15 @@ cdef class Recipe:
     cdef bint signed_by_target
 
 cdef class State:
+    # Every row writes t, scale and intercept: keep them off the cache lines of other workers.
+    cdef char[64] before
     cdef public object w, average, received
     cdef public double intercept, average_intercept, t, l1_total, averaged, loss_sum
     cdef double scale, average_a, average_b
     cdef void* w_ptr
     cdef void* average_ptr
     cdef void* received_ptr
+    cdef char[64] behind
     cpdef settle(self)
 
 cdef void* pointer(array) except? NULL

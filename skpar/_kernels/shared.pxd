@@ -4,7 +4,7 @@ from libc.stdint cimport int16_t, int64_t
 cdef class Shared:
     cdef readonly object w, intercept, cursor, average, hot_columns, slots, last_total
     cdef public double safe_intercept_step, least_damping, t_start, averaged, average_intercept
-    cdef public Py_ssize_t merge_rows, chunk_blocks, average_from, average_rows
+    cdef public Py_ssize_t merge_rows, merge_all_rows, chunk_blocks, average_from, average_rows
     cdef Py_ssize_t first_block, last_block
     cdef readonly Py_ssize_t n_columns, n_hot
     cdef readonly bint whole
@@ -12,6 +12,8 @@ cdef class Shared:
     cdef void* w_ptr
     cdef void* average_ptr
     cdef void* safe_ptr
+    cdef object hot_w
+    cdef void* hot_w_ptr
     cdef void* last_ptr
     cdef double* intercept_ptr
     cdef int64_t* cursor_ptr

@@ -1,8 +1,8 @@
 """What one worker does with weights that all workers write.
 
 Columns are hot or cold. Each worker trains a copy of the hot ones and now and then adds what it
-learned to the shared weights (`merge`); the cold ones it reads and writes in place
-(`shared_rows`). Shared weights are kept without their scale: the shrinking of the l2 penalty
+learned to the shared weights (`merge`). Of the cold ones it has a copy too, merged less often,
+or, where there are very many, reads and writes them in place (`shared_rows`). Shared weights are kept without their scale: the shrinking of the l2 penalty
 and the total of the l1 penalty are functions of the sample number alone, so they need no owner.
 """
 
@@ -62,6 +62,12 @@ cdef enum:
     LOCKED_ROWS = 8
 
 
+cdef struct Seen:
+    # what a worker knows of its last merge: the intercept, and the l1 penalty that the columns
+    # which only full merges reach are due since the last of those
+    double intercept, l1_due
+
+
 cdef class Lock:
     """A lock that is taken without the GIL (the interpreter's own, so it sleeps, not spins)."""
 
@@ -84,23 +90,28 @@ cdef class Shared:
     cursor[16] is 1 while a worker adds to the average, cursor[20] counts the rows in it (each
     on a cache line of its own, the last two on one).
 
-    With `hot_columns` None every column is hot (`whole`); else `slots` maps a column to its
-    place among the hot ones, -1 for the cold. `merge_rows` rows lie between two merges.
+    With `whole` every worker has a copy of all columns, else of the hot ones only, and writes
+    the others in place. Hot columns are merged after `merge_rows` rows, the others (of whole
+    copies) after `merge_all_rows`; `hot_columns` None means that all are hot. `slots` maps a
+    column to its place among the hot ones, -1 for the others. Between `begin` and `end` the hot
+    columns are kept side by side in `hot_w`: in `w` each would be on a cache line of its own.
     """
 
-    def __init__(self, w, *, hot_columns=None, slots=None, average=None, keep_l1=False,
+    def __init__(self, w, *, whole, hot_columns=None, slots=None, average=None, keep_l1=False,
                  locked=False):
         self.w, self.average = padded(w), average
         self.n_columns = w.size
-        self.whole = hot_columns is None
-        self.n_hot = self.n_columns if self.whole else len(hot_columns)
+        self.whole = whole
+        self.n_hot = self.n_columns if hot_columns is None else len(hot_columns)
         self.hot_columns, self.slots = hot_columns, slots
-        if not self.whole:
+        if hot_columns is not None:
             self.hot_ptr = <const int64_t*>pointer(hot_columns)
+            self.hot_w = padded(np.zeros(self.n_hot, dtype=w.dtype))
+            self.hot_w_ptr = pointer(self.hot_w)
         if slots is not None:
             self.slots_ptr = <const int16_t*>pointer(slots)
-        # The l1 total that each cold column has received.
-        self.last_total = np.zeros_like(w) if keep_l1 and not self.whole else None
+        # The l1 total that each column written in place has received.
+        self.last_total = np.zeros_like(w) if keep_l1 and not whole else None
         self.last_ptr = pointer(self.last_total) if self.last_total is not None else NULL
         self.intercept = padded(np.zeros(1))
         self.cursor = padded(np.zeros(24, dtype=np.int64))
@@ -111,10 +122,10 @@ cdef class Shared:
         self.cursor_ptr = <int64_t*>pointer(self.cursor)
         self.safe_intercept_step = np.inf
         self.least_damping = 1.0
-        self.merge_rows = self.chunk_blocks = self.average_rows = 1
+        self.merge_rows = self.merge_all_rows = self.chunk_blocks = self.average_rows = 1
 
     def limit_steps(self, safe_steps, double safe_intercept_step, double least_damping):
-        """Damp merges: hot column j adds min(1, safe_steps[j] / eta) of a delta, at least least."""
+        """Damp merges: own column j adds min(1, safe_steps[j] / eta) of a delta, at least least."""
         self.safe_steps = safe_steps
         self.safe_ptr = pointer(safe_steps)
         self.safe_intercept_step = safe_intercept_step
@@ -123,6 +134,8 @@ cdef class Shared:
     def begin(self, double t, Py_ssize_t lo, Py_ssize_t hi):
         """Before blocks lo to hi, the first with sample t, are run; no worker runs."""
         self.t_start = t
+        if self.hot_w is not None:
+            self.hot_w[:] = self.w[self.hot_columns]
         self.first_block, self.last_block = lo, hi
         self.cursor[0], self.cursor[20] = lo, 0
 
@@ -131,12 +144,14 @@ cdef class Shared:
         cdef double scale = scale_at(self, r, t)
         cdef double total = l1_total_at(self, r, t)
         cdef int64_t rows = <int64_t>(t - self.t_start)
+        if self.hot_w is not None:
+            self.w[self.hot_columns] = self.hot_w
         if self.w.dtype == np.float64:
             write_out(<double*>self.w_ptr, self, scale, total)
-            add_to_average(<const double*>self.w_ptr, self, rows, 1.0, r, t)
+            add_to_average(<const double*>self.w_ptr, self, rows, 1.0, r, t, False)
         else:
             write_out(<float*>self.w_ptr, self, scale, total)
-            add_to_average(<const float*>self.w_ptr, self, rows, 1.0, r, t)
+            add_to_average(<const float*>self.w_ptr, self, rows, 1.0, r, t, False)
 
     cdef PyThread_type_lock handle(self):
         return (<Lock>self.lock_owner).handle if self.lock_owner is not None else NULL
@@ -175,12 +190,15 @@ cdef void write_out(real* w, Shared z, double scale, double total) noexcept nogi
 
 
 cdef void add_to_average(
-    const real* shared, Shared z, int64_t rows_so_far, double scale, Recipe r, double t
+    const real* shared, Shared z, int64_t rows_so_far, double scale, Recipe r, double t,
+    bint running
 ) noexcept nogil:
     """Count the shared weights for the rows since this was done last (one worker at a time)."""
     cdef real* average = <real*>z.average_ptr
     cdef double rows = <double>(rows_so_far - skpar_load_flag(z.cursor_ptr + 20))
     cdef double rate
+    cdef bint apart = running and z.slots_ptr != NULL
+    cdef const real* place
     cdef Py_ssize_t j
     if average == NULL or rows <= 0.0 or t <= z.average_from:
         return
@@ -188,7 +206,10 @@ cdef void add_to_average(
     z.averaged += rows
     rate = rows / z.averaged
     for j in range(z.n_columns):
-        average[j] += <real>(rate * (scale * shared_get(shared + j) - average[j]))
+        place = shared + j
+        if apart and z.slots_ptr[j] >= 0:
+            place = <const real*>z.hot_w_ptr + z.slots_ptr[j]
+        average[j] += <real>(rate * (scale * shared_get(place) - average[j]))
     z.average_intercept += rate * (shared_get(z.intercept_ptr) - z.average_intercept)
 
 
@@ -201,12 +222,23 @@ cdef void try_average(const real* shared, State s, Shared z, Recipe r) noexcept 
     if rows - skpar_load_flag(z.cursor_ptr + 20) < z.average_rows:
         return
     if skpar_try_acquire(z.cursor_ptr + 16):
-        add_to_average(shared, z, rows, s.scale, r, s.t)
+        add_to_average(shared, z, rows, s.scale, r, s.t, True)
         skpar_release(z.cursor_ptr + 16)
 
 
+cdef inline void merge_column(
+    real* place, real* w, real* snapshot, double l1, double damping
+) noexcept nogil:
+    cdef double v = shared_get(place) + damping * (<double>w[0] - <double>snapshot[0])
+    if l1 != 0.0:
+        v = soft_threshold(v, l1)
+    shared_set(place, v)
+    w[0] = snapshot[0] = <real>v
+
+
 cdef void merge(
-    real* shared, real* w, real* snapshot, State s, Shared z, Recipe r, double* intercept_seen
+    real* shared, real* w, real* snapshot, State s, Shared z, Recipe r, Seen* seen,
+    bint everything
 ) noexcept nogil:
     """Add what this worker learned since its last merge: v = shared + damping (w - snapshot).
 
@@ -218,40 +250,51 @@ cdef void merge(
     """
     cdef double rate = 1.0 / eta(r, s.t)
     cdef double amount = s.l1_total / s.scale
-    cdef double damping = max(z.least_damping, min(1.0, z.safe_intercept_step * rate))
+    cdef double least = z.least_damping
+    cdef double damping = max(least, min(1.0, z.safe_intercept_step * rate))
     cdef const real* safe = <const real*>z.safe_ptr
-    cdef real* place
-    cdef Py_ssize_t j
-    cdef double v = shared_get(z.intercept_ptr) + damping * (s.intercept - intercept_seen[0])
+    cdef double v = shared_get(z.intercept_ptr) + damping * (s.intercept - seen.intercept)
+    cdef real* hot = <real*>z.hot_w_ptr if z.hot_ptr != NULL else shared
+    cdef Py_ssize_t k, own
     shared_set(z.intercept_ptr, v)
-    s.intercept = intercept_seen[0] = v
+    s.intercept = seen.intercept = v
     damping = 1.0
-    for j in range(z.n_hot):
-        place = shared + (z.hot_ptr[j] if z.hot_ptr != NULL else j)
+    for k in range(z.n_hot):
+        own = z.hot_ptr[k] if z.whole and z.hot_ptr != NULL else k
         if safe != NULL:
-            damping = max(z.least_damping, min(1.0, safe[j] * rate))
-        v = shared_get(place) + damping * (<double>w[j] - <double>snapshot[j])
-        if amount != 0.0:
-            v = soft_threshold(v, amount)
-        shared_set(place, v)
-        w[j] = snapshot[j] = <real>v
+            damping = max(least, min(1.0, safe[own] * rate))
+        merge_column(hot + k, w + own, snapshot + own, amount, damping)
+    seen.l1_due += amount
+    if everything and z.whole and z.hot_ptr != NULL:
+        for k in range(z.n_columns):
+            if z.slots_ptr[k] >= 0:
+                continue
+            if safe != NULL:
+                damping = max(least, min(1.0, safe[k] * rate))
+            merge_column(shared + k, w + k, snapshot + k, seen.l1_due, damping)
+        seen.l1_due = 0.0
     s.l1_total = 0.0
 
 
 cdef void refresh(
-    const real* shared, real* w, real* snapshot, State s, Shared z, double* intercept_seen
+    const real* shared, real* w, real* snapshot, State s, Shared z, Seen* seen
 ) noexcept nogil:
     """Start from the shared weights of this moment.
 
     A worker that woke late would otherwise learn from the weights of the epoch's start, and add
     a step that the others have taken already.
     """
-    cdef Py_ssize_t j
-    s.intercept = intercept_seen[0] = shared_get(z.intercept_ptr)
-    s.l1_total = 0.0
-    for j in range(z.n_hot):
-        w[j] = <real>shared_get(shared + (z.hot_ptr[j] if z.hot_ptr != NULL else j))
-        snapshot[j] = w[j]
+    cdef const real* hot = <const real*>z.hot_w_ptr
+    cdef Py_ssize_t k, own
+    s.intercept = seen.intercept = shared_get(z.intercept_ptr)
+    s.l1_total = seen.l1_due = 0.0
+    if z.whole:
+        for k in range(z.n_columns):
+            w[k] = snapshot[k] = <real>shared_get(shared + k)
+    if z.hot_ptr != NULL:
+        for k in range(z.n_hot):
+            own = z.hot_ptr[k] if z.whole else k
+            w[own] = snapshot[own] = <real>shared_get(hot + k)
 
 
 cdef void catch_up(
@@ -325,12 +368,14 @@ cdef void share_blocks(
 ) noexcept nogil:
     """Take chunks of blocks until none is left or a stop is asked for; merge as told."""
     cdef Ahead a
-    cdef double intercept_seen, total
+    cdef Seen seen
+    cdef double total
     cdef Py_ssize_t lo, count
     cdef Py_ssize_t since = 0
+    cdef Py_ssize_t since_all = 0
     if lock != NULL:
         PyThread_acquire_lock(lock, 1)
-    refresh(<const real*>shared, w, snapshot, s, z, &intercept_seen)
+    refresh(<const real*>shared, w, snapshot, s, z, &seen)
     if lock != NULL:
         PyThread_release_lock(lock)
     while skpar_load_flag(z.cursor_ptr + 8) == 0:
@@ -345,29 +390,34 @@ cdef void share_blocks(
         while a.left > 0:
             count = z.merge_rows - since
             if z.whole:
-                since += pass_rows(w, columns, X, order, &a, s, r, count)
+                count = pass_rows(w, columns, X, order, &a, s, r, count)
             else:
                 if lock != NULL:
                     PyThread_acquire_lock(lock, 1)
                     count = min(count, LOCKED_ROWS)
-                since += shared_rows(shared, w, where, columns, X, order, &a, s, z, r, &total,
-                                     count)
+                count = shared_rows(shared, w, where, columns, X, order, &a, s, z, r, &total,
+                                    count)
                 if lock != NULL:
                     PyThread_release_lock(lock)
+            since += count
+            since_all += count
             if since >= z.merge_rows:
+                meet(shared, w, snapshot, s, z, r, &seen, lock,
+                     since_all >= z.merge_all_rows)
+                if since_all >= z.merge_all_rows:
+                    since_all = 0
                 since = 0
-                meet(shared, w, snapshot, s, z, r, &intercept_seen, lock)
-    if since > 0:
-        meet(shared, w, snapshot, s, z, r, &intercept_seen, lock)
+    if since_all > 0:
+        meet(shared, w, snapshot, s, z, r, &seen, lock, True)
 
 
 cdef void meet(
-    real* shared, real* w, real* snapshot, State s, Shared z, Recipe r, double* intercept_seen,
-    PyThread_type_lock lock
+    real* shared, real* w, real* snapshot, State s, Shared z, Recipe r, Seen* seen,
+    PyThread_type_lock lock, bint everything
 ) noexcept nogil:
     if lock != NULL:
         PyThread_acquire_lock(lock, 1)
-    merge(shared, w, snapshot, s, z, r, intercept_seen)
+    merge(shared, w, snapshot, s, z, r, seen, everything)
     try_average(<const real*>shared, s, z, r)
     if lock != NULL:
         PyThread_release_lock(lock)

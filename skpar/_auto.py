@@ -1,0 +1,231 @@
+"""learning_rate="auto": no step size to tune, and an end that is known to be one.
+
+Wide sparse rows start with a few epochs of the scheme's own stochastic steps, of a size found
+on a sample; everything ends with full gradients (`_descent`), whose steps say how far the
+optimum may still be. Losses with a kink are rounded off, less and less (Nesterov 2005).
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from skpar._data import Batch
+from skpar._descent import Descent
+from skpar._kernels.losses import Smoothed
+from skpar._newton import has_matrix
+from skpar._objective import Objective
+from skpar._schemes import Fit, Sequential, Weights
+
+KINKED = ("hinge", "epsilon_insensitive")
+# The model's promise must fall this far below what `tol` allows: it is an estimate.
+CAUTION = 0.25
+# Nothing is left to gain below this share of the objective at w = 0.
+NOTHING = 1e-9
+# Kinks are rounded over this share of the first loss, then ever less.
+FIRST_WIDTH = 0.5
+NARROWER = 0.1
+STAGE_TOLERANCE = 0.1
+# How much of what `tol` allows the rounding may take; it is a bound and needs no caution.
+ROUNDING_SHARE = 0.5
+LEAST_WIDTH = 1e-7
+# Epochs of stochastic steps before full gradients, and the rows on which their size is sought.
+STOCHASTIC_EPOCHS = 2
+SEARCH_ROWS = 2000
+SHORT_EPOCH = 1 << 22
+SEARCH_FACTOR = 4.0
+MOST_SEARCH = 24
+
+
+def take(batch, rows):
+    """A batch of its own with these positions of another."""
+    rows = rows if batch.subset is None else batch.subset[rows]
+    weights = None if batch.weights is None else batch.weights[rows]
+    return Batch.of(batch.matrix()[rows], batch.targets[rows], weights)
+
+
+def find_step(fit):
+    """The step size whose one pass over a sample leaves the least objective on another sample.
+
+    It starts where no row can overshoot, one over the largest curvature of a row, and grows
+    while the other sample gains. A start at a typical row's size diverges on heavy tails.
+    """
+    n = fit.batch.n_rows
+    rows = np.random.default_rng(fit.seed).permutation(n)[: 2 * SEARCH_ROWS]
+    half = max(1, len(rows) // 2)
+    train, judge = (take(fit.batch, np.sort(part)) for part in (rows[:half], rows[-half:]))
+    problem = fit.problem
+    judged = Objective(problem, judge)
+    sums = _squared_norms(train)
+    largest = float(sums.max(initial=0.0)) + float(problem.fit_intercept)
+    weight = 1.0 if train.weights is None else max(float(train.weights.max(initial=0.0)), 1e-12)
+    step = 1.0 / max(problem.curvature * weight * largest, 1e-12)
+    best, best_value = step, math.inf
+    for _ in range(MOST_SEARCH):
+        tried = replace(problem, eta0=step)
+        start = Weights(fit.start.w.copy(), fit.start.intercept)
+        scheme = Sequential(Fit(tried, train, fit.team, fit.seed, fit.shuffle, start))
+        scheme.epoch(0, step)
+        got = scheme.weights()
+        value = _value(judged, got.w, got.intercept)
+        if not value < best_value:
+            break
+        best, best_value, step = step, value, step * SEARCH_FACTOR
+    return best
+
+
+def kept_step(fit, step):
+    """(step size, the most that the objective may be after an epoch) for a call of partial_fit."""
+    objective = Objective(fit.problem, fit.batch, fit.team)
+    zero = _value(objective, np.zeros_like(fit.start.w), 0.0)
+    value = _value(objective, fit.start.w, fit.start.intercept)
+    return (find_step(fit) if step is None else step), max(zero, value)
+
+
+def _squared_norms(batch):
+    if not batch.sparse:
+        return np.einsum("ij,ij->i", batch.values, batch.values)
+    return np.add.reduceat(
+        np.append(batch.values**2, 0.0), np.minimum(batch.starts[:-1], len(batch.values))
+    )
+
+
+def _value(objective, w, intercept):
+    point = objective.at(pack(objective, w, intercept), keep=False)
+    value = point.value + objective.problem.l1 * float(np.abs(w).sum())
+    return value if math.isfinite(value) else math.inf
+
+
+def pack(objective, w, intercept):
+    """Weights and intercept in one float64 vector."""
+    x = np.empty(objective.size)
+    x[: objective.d] = w
+    if objective.has_intercept:
+        x[objective.d] = intercept
+    return x
+
+
+class AutoFit:
+    """The phases of a fit: `step` runs one epoch; the attributes say where it stands."""
+
+    def __init__(self, fit, make_scheme, tol):
+        self.fit, self.make_scheme = fit, make_scheme
+        self.problem = fit.problem
+        self.tol = 0.0 if tol is None else tol
+        self.objective = Objective(fit.problem, fit.batch, fit.team)
+        self.x = pack(self.objective, fit.start.w, fit.start.intercept)
+        self.fixed_intercept = fit.start.intercept
+        self.descent, self.scheme, self.value = None, None, math.inf
+        self.step_size = self.eta0 = 1.0
+        self.name, self.n_workers = "full-gradient", self.objective.width
+        self.width = 0.0
+        self.converged = self.stuck = False
+        self.stochastic = STOCHASTIC_EPOCHS if self._starts_with_steps() else 0
+        if self.stochastic:
+            self._prepare_steps()
+
+    def _starts_with_steps(self):
+        batch = self.fit.batch
+        return batch.sparse and not has_matrix(batch.n_rows, batch) and batch.n_rows > SEARCH_ROWS
+
+    def _prepare_steps(self):
+        self.eta0 = find_step(self.fit)
+        self.problem = replace(self.problem, eta0=self.eta0)
+        fit = replace(self.fit, problem=self.problem)
+        # Several workers cost more to set up than they save in a few short epochs.
+        short = fit.batch.work < SHORT_EPOCH
+        self.scheme = Sequential(fit) if short else self.make_scheme(fit)
+        self.name, self.n_workers = self.scheme.name, self.scheme.n_workers
+
+    # -- stochastic steps -----------------------------------------------------------------
+
+    def _stochastic_epoch(self, number):
+        self.scheme.epoch(number, self.eta0)
+        weights = self.scheme.weights()
+        x = pack(self.objective, weights.w, weights.intercept)
+        self.stochastic -= 1
+        value = _value(self.objective, weights.w, weights.intercept)
+        if value < self.value:
+            self.x, self.value = x, value
+        else:
+            self.stochastic = 0
+        recipe = replace(self.fit, problem=self.problem).recipe(self.eta0)
+        self.step_size = recipe.step_size(1.0 + (number + 1) * self.fit.batch.n_rows)
+
+    # -- full gradients -------------------------------------------------------------------
+
+    def _begin(self):
+        if self.problem.loss in KINKED:
+            self._round()
+        else:
+            self.descent = Descent(self.objective, self.x, self.problem.l1)
+        self.floor = NOTHING * self._value_at_zero()
+
+    def _value_at_zero(self):
+        zeros = np.zeros(self.fit.batch.n_rows)
+        return float(self.objective.along(zeros, zeros, 0.0)[0])
+
+    def _round(self):
+        """Go on with the kink rounded off less than before."""
+        if self.width == 0.0:
+            scale = self._value_at_zero() if self.problem.loss != "hinge" else 1.0
+            self.width = FIRST_WIDTH * (scale if scale > 0 else 1.0)
+            self.least_width = LEAST_WIDTH * self.width
+        else:
+            self.width *= NARROWER
+        loss = Smoothed(self.problem.loss_kernel(), self.width)
+        objective = Objective(self.problem, self.fit.batch, self.fit.team, loss)
+        objective.passes = self.objective.passes
+        self.descent = Descent(objective, self.x, self.problem.l1, like=self.descent)
+
+    def _true_value(self):
+        """The objective at the point, whatever loss the descent minimises."""
+        if not self.width:
+            return self.descent.value
+        point = self.descent.point
+        exact = self.objective.along(point.margins, point.margins, 0.0)[0]
+        return self.descent.value - point.loss + exact
+
+    def _aim(self):
+        """Choose the next direction; where the end is reached, say so or round off less."""
+        while True:
+            descent = self.descent
+            descent.aim()
+            value = self._true_value()
+            if value < self.value or not self.width:
+                self.value, self.x = value, descent.point.x
+            allowed = self.tol * abs(value)
+            rounding = value - descent.value
+            near = descent.gap <= CAUTION * allowed + self.floor
+            if near and rounding <= ROUNDING_SHARE * allowed + self.floor:
+                self.converged = True
+                return
+            near = near or descent.gap <= STAGE_TOLERANCE * rounding
+            if not self.width or not (near or descent.stuck) or self.width <= self.least_width:
+                self.stuck = descent.stuck
+                return
+            self._round()
+
+    def step(self, number):
+        """One epoch; False where none was needed, because the optimum is reached."""
+        if self.stochastic:
+            self._stochastic_epoch(number)
+            return True
+        if self.descent is None:
+            self._begin()
+            self._aim()
+        if self.converged or self.stuck:
+            return False
+        self.descent.move()
+        self.step_size = self.descent.step_size
+        self._aim()
+        return True
+
+    @property
+    def finished(self):
+        return self.converged or self.stuck
+
+    def weights(self):
+        """(w, intercept) that the user gets now."""
+        w, b = self.objective.split(self.x)
+        return w, b if self.objective.has_intercept else self.fixed_intercept

@@ -1,0 +1,206 @@
+"""Descent by full gradients: Newton, quasi-Newton and their proximal forms, one step at a time.
+
+The l1 penalty is met by a proximal Newton step (coordinate descent on the quadratic model; Lee,
+Sun & Saunders 2014) where there is a Hessian, and by orthant-wise steps (OWL-QN; Andrew & Gao
+2007) where there is only its diagonal.
+"""
+
+import numpy as np
+
+from skpar._kernels.quadratic import descend
+from skpar._newton import Diagonal, Pairs, coordinates_for
+
+# A step must win this share of what the model promised (Armijo).
+ENOUGH = 0.1
+MOST_TRIALS = 30
+# The line search along known margins stops at this share of the initial slope.
+FLAT = 0.1
+# Steps from which the rate of convergence is read where the model cannot be trusted.
+RATE_STEPS = 3
+
+
+# Losses that are straight somewhere: Newton's model is blind there, so it borrows a share of the
+# curvature of a parabola above the loss (Hunter & Lange 2004): all of it at first, less after
+# each full step, more after a shortened one, as Levenberg and Marquardt damp.
+STRAIGHT = ("hinge", "huber", "modified_huber", "epsilon_insensitive")
+LESS_CARE, MORE_CARE = 0.2, 5.0
+LEAST_CARE = 1e-6
+
+
+class Descent:
+    """Minimise an `Objective` plus l1 ||w||_1 from x; `aim`, look at `gap`, then `move`."""
+
+    def __init__(self, objective, x, l1=0.0, like=None):
+        self.objective, self.l1 = objective, l1
+        if like is None:
+            self.frame, self.hessian = coordinates_for(objective)
+        else:
+            self.frame, self.hessian = like.frame, like.hessian.anew(objective)
+        self.pairs = Pairs(self.hessian.pairs)
+        self.thresholds = np.zeros(objective.size)
+        self.thresholds[: objective.d] = l1 * self.frame.scale
+        self._arrive(objective.at(x))
+        self.gains, self.step_size, self.stuck = [], 1.0, False
+        self.straight = objective.problem.loss in STRAIGHT
+        self.care = 0.0
+        if self.straight:
+            self.care = 1.0 if like is None else LESS_CARE
+
+    def _arrive(self, point):
+        self.point = point
+        self.z = self.frame.coordinates(point.x)
+        self.g = self.frame.gradient(point.gradient)
+        self.value = point.value + self._absolute(point.x)
+
+    def _absolute(self, x):
+        return self.l1 * float(np.abs(x[: self.objective.d]).sum()) if self.l1 else 0.0
+
+    # -- direction ------------------------------------------------------------------------
+
+    def aim(self):
+        """Choose the direction; `gap` then says how far the optimum may be below."""
+        curvatures = self.point.curvatures
+        if self.care:
+            parabolas = self.objective.majorants(self.point.margins)
+            curvatures = np.maximum(curvatures, self.care * parabolas)
+        if self.hessian.outdated(curvatures):
+            self.hessian.renew(curvatures)
+            if self.hessian.exact:
+                self.pairs.clear()
+        if not self.l1:
+            self.direction = self.pairs.direction(self.g, self.hessian.solve)
+            self.slope = float(self.g @ self.direction)
+        elif isinstance(self.hessian, Diagonal):
+            self._aim_in_orthant()
+        else:
+            self.direction = descend(self.hessian.H, self.g, self.z, self.thresholds)
+            change = np.abs(self.z + self.direction) - np.abs(self.z)
+            self.slope = float(self.g @ self.direction + self.thresholds @ change)
+        if not self.slope < 0.0:
+            self.direction, self.slope = np.zeros_like(self.z), 0.0
+
+    def _aim_in_orthant(self):
+        z, t = self.z, self.thresholds
+        low, high = self.g - t, self.g + t
+        pseudo = np.where(z > 0, high, np.where(z < 0, low, 0.0))
+        at_zero = (z == 0.0) & (t > 0.0)
+        pseudo[at_zero] = np.where(low > 0, low, np.where(high < 0, high, 0.0))[at_zero]
+        pseudo[t == 0.0] = self.g[t == 0.0]
+        direction = self.pairs.direction(pseudo, self.hessian.solve)
+        direction[(direction * pseudo >= 0.0) & (t > 0.0)] = 0.0
+        self.pseudo, self.direction = pseudo, direction
+        self.slope = float(pseudo @ direction)
+
+    @property
+    def gap(self):
+        """An estimate of the objective's distance from its minimum.
+
+        A Newton step promises half its slope. Where the curvature is a guess, the gains of the
+        last steps count too: they shrink by a steady rate, so their sum is a geometric series.
+        """
+        # With l1 the slope is that of the whole model step: the same half bounds its gain.
+        promised = -0.5 * self.slope
+        if self.hessian.exact and not self.straight:
+            return promised
+        if len(self.gains) < 2:
+            return promised if self.slope == 0.0 else np.inf
+        last = self.gains[-RATE_STEPS - 1 :]
+        rate = (max(last[-1], 0.0) / max(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
+        rate = min(max(rate, 0.1), 0.95)
+        return max(promised, last[-1] * rate / (1.0 - rate))
+
+    # -- step -----------------------------------------------------------------------------
+
+    def move(self):
+        """Take the step: one pass over the rows where its full length is right, else two."""
+        if self.slope == 0.0:
+            return self._stop()
+        if self.l1 and isinstance(self.hessian, Diagonal):
+            trial, step = self._project()
+        else:
+            trial, step = self._search()
+        if trial is None:
+            return self._stop()
+        value, z, g = self.value, self.z, self.g
+        self._arrive(trial)
+        self.gains.append(value - self.value)
+        self.step_size = step
+        if self.straight:
+            self.care *= LESS_CARE if step == 1.0 else MORE_CARE
+            self.care = min(max(self.care, LEAST_CARE), 1.0)
+        self.pairs.add(self.z - z, self.g - g)
+        return True
+
+    def _stop(self):
+        """No descent: forget the pairs and look again with a new Hessian, once."""
+        if self.pairs.steps:
+            self.pairs.clear()
+            if not isinstance(self.hessian, Diagonal):
+                self.hessian.renew(self.point.curvatures)
+            return True
+        if self.straight and self.care < 1.0:
+            self.care = 1.0
+            return True
+        self.stuck = True
+        return False
+
+    def _try(self, z):
+        point = self.objective.at(self.frame.weights(z))
+        return point, point.value + self._absolute(point.x)
+
+    def _search(self):
+        """The full step, or the best along its line, whose margins are known by then."""
+        trial, value = self._try(self.z + self.direction)
+        if trial.finite and value <= self.value + ENOUGH * self.slope:
+            return trial, 1.0
+        scale = 1.0
+        while not (trial.finite and np.all(np.isfinite(trial.margins))):
+            scale *= 1e-2
+            if scale < 1e-12:
+                return None, 0.0
+            trial, value = self._try(self.z + scale * self.direction)
+        t = self._along(trial, self.slope * scale)
+        if t == 0.0:
+            return None, 0.0
+        trial, value = self._try(self.z + t * scale * self.direction)
+        return (trial, t * scale) if value < self.value else (None, 0.0)
+
+    def _along(self, trial, slope):
+        """The share of the way to `trial` at which the objective is least, nearly."""
+        objective, x = self.objective, self.point.x
+        way, d = trial.x - x, objective.d
+        margins = trial.margins - self.point.margins
+        low, high, t, best = 0.0, 1.0, 0.5, 0.0
+        for _ in range(MOST_TRIALS):
+            total, first, second = objective.along(self.point.margins, margins, t)
+            here = x[:d] + t * way[:d]
+            value = total + 0.5 * objective.l2 * float(here @ here) + self._absolute(here)
+            if value <= self.value + ENOUGH * t * slope:
+                best = t
+            if self.l1:
+                if best:
+                    return best
+                t *= 0.5
+                continue
+            first += objective.l2 * float(here @ way[:d])
+            second += objective.l2 * float(way[:d] @ way[:d])
+            low, high = (low, t) if first > 0 else (t, high)
+            if best and abs(first) <= FLAT * -slope:
+                break
+            t = t - first / second if second > 0 else 0.5 * (low + high)
+            if not low < t < high:
+                t = 0.5 * (low + high)
+        return best
+
+    def _project(self):
+        """Steps that stay in the orthant of the pseudo-gradient, halved until they gain."""
+        sign = np.where(self.z != 0, np.sign(self.z), -np.sign(self.pseudo))
+        step = 1.0
+        for _ in range(MOST_TRIALS):
+            z = self.z + step * self.direction
+            z[(z * sign < 0) & (self.thresholds > 0)] = 0.0
+            trial, value = self._try(z)
+            if trial.finite and value <= self.value + 1e-4 * float(self.pseudo @ (z - self.z)):
+                return trial, step
+            step *= 0.5
+        return None, 0.0

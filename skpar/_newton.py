@@ -1,0 +1,249 @@
+"""Where to go from a point: coordinates, curvature and the direction of descent.
+
+Few columns: the Hessian itself (or that of a sample of rows), factored; steps between two
+factorisations are corrected by limited-memory BFGS pairs. Many columns: the Hessian's diagonal
+and more pairs. References: Nocedal & Wright 2006, chapter 7; Byrd, Chin, Neveitt & Nocedal 2011
+(sampled Hessians); Xu, Yang, Roosta-Khorasani, Re & Mahoney 2016 (sampling by curvature).
+"""
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs
+
+from skpar._kernels.gradients import curvature_matrix
+
+# Columns beyond which a dense Hessian is out of the question.
+MOST_COLUMNS = 3000
+# A sampled Hessian needs this many rows a column to point the right way.
+ROWS_PER_COLUMN = 10
+# Multiply-adds of one Hessian for each number read in a pass: up to the first it has all rows,
+# a sample may cost the second, and beyond the third there is none.
+EXACT_WORK = 150
+SAMPLE_WORK = 50
+MOST_WORK = 200
+LEAST_WORK = 1 << 14
+PAIRS_WITH_HESSIAN = 10
+PAIRS_WITH_DIAGONAL = 30
+# The Hessian is renewed when the rows' curvatures have changed by this share of their sum.
+RENEW_SHARE = 0.05
+RENEW_SHARE_SAMPLED = 0.3
+JITTER = 1e-10
+MATRIX_SPANS = 8
+
+
+class Frame:
+    """Coordinates z in which columns are centred and of unit deviation: w = z scale.
+
+    The intercept's coordinate is that of centred columns. Sparse columns are neither centred
+    nor scaled: their diagonal preconditioner does as much, and zeros stay zeros.
+    """
+
+    def __init__(self, objective):
+        d = objective.d
+        self.d, self.has_intercept = d, objective.has_intercept
+        mean, square = objective.moments()
+        if objective.batch.sparse or not self.has_intercept:
+            self.center, spread = np.zeros(d), square
+        else:
+            self.center, spread = mean, square - mean**2
+        # Below this share of the mean square a column is constant but for rounding.
+        constant = ~(spread > 1e-12 * square)
+        self.scale = 1.0 / np.sqrt(np.where(constant, np.where(square > 0, square, 1.0), spread))
+        self.scale[~np.isfinite(self.scale)] = 1.0
+
+    def weights(self, z):
+        """x, the weights and intercept of the original columns."""
+        x = z.copy()
+        x[: self.d] *= self.scale
+        if self.has_intercept:
+            x[self.d] -= self.center @ x[: self.d]
+        return x
+
+    def coordinates(self, x):
+        z = x.copy()
+        z[: self.d] /= self.scale
+        if self.has_intercept:
+            z[self.d] += self.center @ x[: self.d]
+        return z
+
+    def gradient(self, g):
+        """The gradient in z of a function whose gradient in x is g."""
+        result = g.copy()
+        if self.has_intercept:
+            result[: self.d] -= self.center * g[self.d]
+        result[: self.d] *= self.scale
+        return result
+
+
+class PlainFrame:
+    """The coordinates themselves: for columns so many that even a copy of a vector counts."""
+
+    def __init__(self, objective):
+        self.center, self.scale = np.zeros(objective.d), np.ones(objective.d)
+
+    def weights(self, z):
+        return z
+
+    def coordinates(self, x):
+        return x
+
+    def gradient(self, g):
+        return g
+
+
+class Matrix:
+    """The Hessian in a frame's coordinates, of all rows or of a sample, factored."""
+
+    def __init__(self, objective, frame, rows):
+        self.objective, self.frame, self.rows_wanted = objective, frame, rows
+        self.exact = rows >= objective.n
+        self.pairs = PAIRS_WITH_HESSIAN
+        self.curvatures = None
+        self.rng = np.random.default_rng(0)
+
+    def outdated(self, curvatures):
+        if self.curvatures is None:
+            return True
+        if self.objective.problem.loss == "squared_error":
+            return False
+        share = RENEW_SHARE if self.exact else RENEW_SHARE_SAMPLED
+        return np.abs(curvatures - self.curvatures).sum() > share * self.curvatures.sum()
+
+    def renew(self, curvatures):
+        objective, frame = self.objective, self.frame
+        size = objective.size
+        self.curvatures = curvatures
+        H = self._sum(*self._sample(curvatures))[:size, :size] / objective.n
+        H += np.triu(H, 1).T
+        at = np.arange(objective.d)
+        H[at, at] += objective.l2 * frame.scale**2
+        self.H = H
+        self._factor()
+
+    def _factor(self):
+        """Cholesky; a bare diagonal is added where the matrix is singular."""
+        at = np.arange(len(self.H))
+        shift = JITTER * max(float(np.mean(self.H[at, at])), 1e-300)
+        for _ in range(20):
+            A = self.H.copy()
+            A[at, at] += shift
+            self.factor, failed = dpotrf(A, lower=0, overwrite_a=1, clean=0)
+            if failed == 0:
+                self.H[at, at] += shift
+                return
+            shift *= 10
+        raise FloatingPointError("the Hessian is not finite")
+
+    def _sample(self, curvatures):
+        """(row positions, factors): all rows, or some drawn in proportion to their curvature."""
+        n, m = self.objective.n, self.rows_wanted
+        if self.exact:
+            return np.arange(n), curvatures
+        odds = np.cumsum(curvatures + max(0.1 * float(curvatures.mean()), 1e-300))
+        odds /= odds[-1]
+        rows = np.searchsorted(odds, (np.arange(m) + self.rng.random()) / m)
+        rows = np.minimum(rows, n - 1)
+        return rows, curvatures[rows] / (np.diff(odds, prepend=0.0)[rows] * m)
+
+    def _sum(self, rows, factors):
+        objective, frame = self.objective, self.frame
+        batch = objective.batch
+        center = None if batch.sparse and not frame.center.any() else frame.center
+        rows = rows if batch.subset is None else batch.subset[rows]
+        edges = np.linspace(0, len(rows), MATRIX_SPANS + 1).astype(int)
+
+        def part(lo, hi):
+            H = np.zeros((objective.d + 1, objective.d + 1))
+            own = np.ascontiguousarray(rows[lo:hi]), np.ascontiguousarray(factors[lo:hi])
+            curvature_matrix(batch.rows, *own, center, frame.scale, H)
+            return H
+
+        spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        if len(rows) * objective.d**2 < 1 << 20:
+            return part(0, len(rows))
+        return sum(objective.in_spans(part, spans))
+
+    def anew(self, objective):
+        return Matrix(objective, self.frame, self.rows_wanted)
+
+    def solve(self, q):
+        return dpotrs(self.factor, q, lower=0)[0]
+
+
+class Diagonal:
+    """The Hessian's diagonal, which is all of it that fits where columns are many."""
+
+    exact = False
+
+    def __init__(self, objective, frame):
+        self.objective, self.frame = objective, frame
+        self.pairs = PAIRS_WITH_DIAGONAL
+        self.diagonal = None
+
+    def outdated(self, curvatures):
+        return self.diagonal is None
+
+    def renew(self, curvatures):
+        objective, frame = self.objective, self.frame
+        sums, spread = objective.moments(curvatures)
+        mean = float(curvatures.mean())
+        if not objective.batch.sparse:
+            spread = spread - 2 * frame.center * sums + frame.center**2 * mean
+        self.diagonal = np.full(objective.size, mean)
+        self.diagonal[: objective.d] = (np.maximum(spread, 0) + objective.l2) * frame.scale**2
+        least = 1e-6 * max(float(self.diagonal.mean()), 1e-300)
+        self.diagonal = np.maximum(self.diagonal, least)
+
+    def anew(self, objective):
+        return Diagonal(objective, self.frame)
+
+    def solve(self, q):
+        return q / self.diagonal
+
+
+def has_matrix(n, batch):
+    """Whether a Hessian of n rows, or of a sample of them, is worth its cost."""
+    d = batch.shape[1]
+    least = min(n, ROWS_PER_COLUMN * d) * batch.row_numbers**2 / 2
+    return d <= MOST_COLUMNS and least + d**3 / 6 <= MOST_WORK * max(batch.work, LEAST_WORK)
+
+
+def coordinates_for(objective):
+    """(frame, Hessian): a `Matrix` of as many rows as pay, or a `Diagonal`."""
+    n, d, batch = objective.n, objective.d, objective.batch
+    if not has_matrix(n, batch):
+        frame = PlainFrame(objective) if batch.sparse else Frame(objective)
+        return frame, Diagonal(objective, frame)
+    per_row = batch.row_numbers**2 / 2
+    if n * per_row <= EXACT_WORK * max(batch.work, LEAST_WORK):
+        rows = n
+    else:
+        rows = max(min(n, ROWS_PER_COLUMN * d), int(SAMPLE_WORK * batch.work / per_row))
+    frame = Frame(objective)
+    return frame, Matrix(objective, frame, rows)
+
+
+class Pairs:
+    """The inverse Hessian from the last steps: the two-loop recursion of limited-memory BFGS."""
+
+    def __init__(self, most):
+        self.most, self.steps, self.changes = most, [], []
+
+    def clear(self):
+        self.steps, self.changes = [], []
+
+    def add(self, step, change):
+        if step @ change > 1e-12 * np.sqrt((step @ step) * (change @ change)):
+            self.steps.append(step)
+            self.changes.append(change)
+            del self.steps[: -self.most], self.changes[: -self.most]
+
+    def direction(self, gradient, solve):
+        q, shares = -gradient, []
+        for s, y in zip(reversed(self.steps), reversed(self.changes)):
+            share = (s @ q) / (s @ y)
+            shares.append(share)
+            q = q - share * y
+        q = solve(q)
+        for s, y, share in zip(self.steps, self.changes, reversed(shares)):
+            q = q + s * (share - (y @ q) / (s @ y))
+        return q
