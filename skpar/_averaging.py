@@ -11,15 +11,32 @@ import numpy as np
 
 from skpar._data import BLOCK_ROWS
 from skpar._kernels.records import State
+from skpar._lockfree import LockFree
 from skpar._merging import Merger, sample_of
 from skpar._schemes import Weights, new_state, run_blocks
-from skpar._workers import limit_blas
+from skpar._workers import Team, limit_blas
 
 # A worker with less than this to do an epoch costs more to wake, several times an epoch, than it
 # saves.
 MIN_NUMBERS_PER_SHARD = 1 << 19
 ROUND_ROWS = 1 << 15
 MAX_ROUNDS = 16
+
+
+def train_lock_free(shard, task, state, number, eta0, span, stopped=None):
+    """One epoch of one shard by threads of this node that share its weights."""
+    start = Weights(state.w, state.intercept, state.average, state.average_intercept, state.t)
+    with Team(task.inner, shared_memory=True) as team, team.working(task.inner):
+        fit = replace(task.fit, batch=shard, team=team, start=start)
+        fit.seed = int(np.random.default_rng([fit.seed, task.shard]).integers(1 << 31))
+        # What was averaged before counts as it does on the other nodes, not once a thread.
+        scheme = LockFree(fit, task.inner, "auto")
+        scheme.epoch(number, eta0)
+    got = scheme.weights()
+    trained = new_state(replace(fit, start=got), state.t + shard.n_rows)
+    trained.averaged = max(0.0, trained.t - fit.problem.average)
+    trained.loss_sum = scheme.loss_sum
+    return trained
 
 
 def train_round(shard, task, state, number, eta0, span, stopped=None):
@@ -40,6 +57,7 @@ class Task:
     fit: object  # without rows, team or weights: they do not travel
     shard: int
     block_rows: int
+    inner: int = 1  # threads of its worker that train it without locks
 
 
 class ModelAveraging:
@@ -53,19 +71,20 @@ class ModelAveraging:
 
     name = "model-averaging"
 
-    def __init__(self, fit, n_shards):
+    def __init__(self, fit, n_shards, inner=None):
         self.fit = fit
+        self.train = train_round if inner is None else train_lock_free
         self.shards = shards_of(fit, n_shards)
         self.shares = shares_of(self.shards)
         self.block_rows = fit.batch.block_rows if fit.shuffle else BLOCK_ROWS
         bare = replace(fit, batch=None, team=None, start=None, shards=None)
-        self.tasks = [Task(bare, k, self.block_rows) for k in range(n_shards)]
+        self.tasks = [Task(bare, k, self.block_rows, inner) for k in range(n_shards)]
         self.t = fit.start.t
         self.states = [new_state(fit, self.t) for _ in self.shards]
         for state in self.states:
             state.averaged /= n_shards
         self.n_workers = min(n_shards, fit.team.size)
-        self.spans = self._spans()
+        self.spans = self._spans() if inner is None else [(0, None)]
         self.merger = None
         if fit.problem.learning_rate not in ("pa1", "pa2"):  # which have no step size
             effective = 1.0 / sum(share**2 for share in self.shares)
@@ -106,7 +125,7 @@ class ModelAveraging:
             (shard, task, state, number, eta0, span, flag)
             for shard, task, state in zip(self.fit.shards, self.tasks, self.states, strict=True)
         ]
-        self.states = self.fit.team.run(train_round, arguments, stop)
+        self.states = self.fit.team.run(self.train, arguments, stop)
         self.loss_sum += sum(state.loss_sum for state in self.states)
         self._merge(before, eta0)
 

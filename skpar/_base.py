@@ -21,7 +21,7 @@ from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
 from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
-from skpar._workers import limit_blas
+from skpar._workers import Team, limit_blas
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -173,6 +173,12 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers
         with team.working(width):
             return train(fit, scheme, options, watch)
+
+    def _team(self, client=None):
+        """The workers of one fit."""
+        inner = getattr(self, "inner_n_jobs", None) or 1
+        shared = self._shared_memory
+        return Team(self.n_jobs, shared_memory=shared, client=client, inner=inner)
 
     def _kept_of(self, k):
         """What the last partial_fit left of weight vector k."""

@@ -17,7 +17,6 @@ from skpar._data import Batch
 from skpar._problem import LOSSES
 from skpar._train import Watch
 from skpar._validation import accuracy, check_labels, check_validation, label_scorer, scorer
-from skpar._workers import Team
 
 
 class BaseClassifier(ClassifierMixin, BaseParallelSGD):
@@ -179,7 +178,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         n_epochs = 1 if tasks is None else None
         class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
         train_rows, held_out = self._training_rows(y, sample_weight, validation)
-        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        team = self._team()
         rng = check_random_state(self.random_state)
         seeds = rng.randint(MAX_SEED, size=len(starts))
         negative = 0.0 if self.loss == "log_loss" else -1.0

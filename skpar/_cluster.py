@@ -105,7 +105,7 @@ class RayWorkers(Remote):
 
     RETRIES = 3
 
-    def __init__(self, n_workers, n_threads=1):
+    def __init__(self, n_workers, n_threads):
         super().__init__()
         import ray
 

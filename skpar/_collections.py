@@ -8,7 +8,6 @@ from sklearn.utils.validation import validate_data
 from skpar._base import MAX_SEED
 from skpar._partitions import Partitions, blockwise, computed, is_collection, the_client
 from skpar._parts import ClassTargets, RealTargets
-from skpar._workers import Team
 
 __all__ = ["blockwise", "computed", "fit_classes", "fit_targets", "is_collection", "rows_of"]
 
@@ -70,7 +69,7 @@ def _fit(estimator, rows, targets, coef_init, intercept_init):
     starts = estimator._starts(shape, rows.dtype, coef_init, intercept_init)
     seeds = check_random_state(estimator.random_state).randint(MAX_SEED, size=len(starts))
     results = []
-    with Team(estimator.n_jobs, shared_memory=False, client=rows.client) as team:
+    with estimator._team(rows.client) as team:
         for encoding, start, seed in zip(targets, starts, seeds, strict=True):
             batch = rows.batch(encoding)
             results.append(estimator._train_one(batch, start, int(seed), None, team))

@@ -50,8 +50,9 @@ class LostWorker(Exception):
 class DaskWorkers(Remote):
     """Shards on the workers of a `distributed.Client`."""
 
-    def __init__(self, client, n_workers):
+    def __init__(self, client, n_workers, inner):
         super().__init__()
+        self._inner = inner
         self._client = client
         self._n_workers = n_workers
         self._batches = []
@@ -60,8 +61,8 @@ class DaskWorkers(Remote):
         self._losses = 0
 
     def _slots(self):
-        """Addresses, one for each thread: every worker once, then those of two threads, ..."""
-        threads = self._client.nthreads()
+        """Addresses, one for each shard at a time: every worker once, then those of two, ..."""
+        threads = {a: max(1, n // self._inner) for a, n in self._client.nthreads().items()}
         if not threads:
             raise RuntimeError(
                 "No worker is left on the Dask cluster; start workers and fit again."
@@ -103,7 +104,7 @@ class DaskWorkers(Remote):
             matrix, _ = cut(self._batches[k])
             self.traffic.placed += size_of(matrix)
             futures.append(self._client.scatter(matrix, workers=[address], hash=False))
-        n_threads = self._client.nthreads().get(address, 1)
+        n_threads = max(1, self._client.nthreads().get(address, 1) // self._inner)
         future = self._client.submit(
             Node, n_threads, keys, *futures, actor=True, workers=[address], pure=False
         )

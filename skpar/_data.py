@@ -167,7 +167,9 @@ class Batch:
         """At most n rows in use as a matrix, drawn without replacement."""
         rows = np.arange(self.n_rows)
         if n < self.n_rows:
-            rows = np.sort(np.random.default_rng(seed).choice(self.n_rows, n, replace=False))
+            rows = np.sort(
+                np.random.default_rng(seed).choice(self.n_rows, n, replace=False, shuffle=False)
+            )
         rows = rows if self.subset is None else self.subset[rows]
         return self.matrix()[rows]
 

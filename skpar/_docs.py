@@ -96,6 +96,10 @@ n_shards : int or None, default=None
 batch_size : int or 'auto', default='auto'
     For 'gradient-averaging': rows of a step, all shards together. The step is that of as many
     samples, at most what the curvature allows. 'auto' makes 32 to 256 steps an epoch.
+inner_n_jobs : int or None, default=None
+    For 'model-averaging': threads of a worker that train its shard together, without locks;
+    `n_jobs` counts all threads, so there are `n_jobs` // `inner_n_jobs` workers. Results are
+    then equal within the noise of SGD and no longer to the bit. None is off.
 """
 HOGWILD = """
 scheme : {'lock-free', 'locked'}, default='lock-free'

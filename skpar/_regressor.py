@@ -12,7 +12,6 @@ from skpar._collections import blockwise, computed, fit_targets, is_collection, 
 from skpar._data import Batch
 from skpar._train import Watch
 from skpar._validation import check_validation, scorer
-from skpar._workers import Team
 
 REGRESSION_LOSSES = {
     "squared_error",
@@ -132,7 +131,7 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             score = scorer(batch, held_out, sample_weight, _r2)
         elif validation is not None:
             score = scorer(Batch.of(*validation), None, validation[2], _r2)
-        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        team = self._team()
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
         watch, kept = Watch(score), self._kept_of(0)
         if tasks is not None:

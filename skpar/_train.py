@@ -8,7 +8,7 @@ import numpy as np
 
 from skpar._auto import AutoFit, blend, bound_for, resume
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
-from skpar._measures import mean_loss
+from skpar._measures import is_large, mean_loss
 
 # "adaptive" gives up below this step size, as in scikit-learn.
 SMALLEST_ADAPTIVE_STEP = 1e-6
@@ -66,6 +66,9 @@ def users_weights(fit, weights, samples):
 
 def check_finite(weights, epoch):
     """Raise where the weights overflowed, as scikit-learn does."""
+    # One pass where all is well: the squares' sum is finite only if every weight is.
+    if np.isfinite(weights.intercept) and np.isfinite(weights.w @ weights.w):
+        return
     if np.isfinite(weights.intercept) and np.all(np.isfinite(weights.w)):
         return
     raise ValueError(
@@ -98,7 +101,7 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
     score = watch.score
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     eta0, best_score, best = fit.problem.eta0, -math.inf, None
-    begin, finished = perf_counter(), False
+    begin, finished, sampled = perf_counter(), False, is_large(fit)
     for number in range(options.max_iter):
         started = perf_counter()
         scheme.epoch(number, eta0)
@@ -108,7 +111,7 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
         if check:
             check_finite(weights, number + 1)
         w, intercept = users_weights(fit, weights, samples)
-        objective = mean_loss(fit, w, intercept) + fit.problem.penalty_value(w)
+        objective = mean_loss(fit, w, intercept, sampled) + fit.problem.penalty_value(w)
         value = score(w, intercept) if score is not None else math.nan
         history.add(
             EpochInfo(
@@ -135,6 +138,8 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
                 break
             eta0 /= ADAPTIVE_DIVISOR
             rule.restart()
+    if sampled:
+        history.end_at(mean_loss(fit, w, intercept) + fit.problem.penalty_value(w))
     w, intercept = best if best is not None else (w, intercept)
     return Result(
         weights=replace(weights, t=fit.start.t + (number + 1) * fit.batch.shape[0]),

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
@@ -114,6 +115,8 @@ class Team:
         then threads of this process all the same.
     client : distributed.Client or None
         Of the Dask cluster that holds the rows, where they are not here.
+    inner : int
+        Threads that each worker has for its shard.
 
     Attributes
     ----------
@@ -125,14 +128,15 @@ class Team:
         What the weight vectors of one fit (one-vs-rest) have in common.
     """
 
-    def __init__(self, n_jobs, *, shared_memory, client=None):
+    def __init__(self, n_jobs, *, shared_memory, client=None, inner=1):
         self.memo = {}
+        self.inner = inner
         self._pool = None
         self._remote = None
         self._client = client
         if client is not None:
             self.kind, self.on_threads = "dask", False
-            self.size = max(1, sum(client.nthreads().values()))
+            self.size = max(1, sum(client.nthreads().values()) // inner)
             return
         backend, default_n_jobs = get_active_backend(prefer="threads")
         n_jobs = default_n_jobs if n_jobs is None else n_jobs
@@ -140,7 +144,7 @@ class Team:
             n_jobs = getattr(backend, "default_n_jobs", 1)
         self._backend, self._n_jobs = backend, n_jobs
         self.kind = _kind(backend)
-        self.size = self._effective_size(shared_memory)
+        self.size = max(1, self._effective_size(shared_memory) // inner)
         if self.size == 1:
             self.kind = "threads"
         self.on_threads = self.kind == "threads"
@@ -164,7 +168,7 @@ class Team:
     @property
     def threads(self):
         """How many threads may run at once."""
-        return _threads_allowed(self.size) if self.on_threads else 1
+        return _threads_allowed(self.size * self.inner) if self.on_threads else 1
 
     @property
     def traffic(self):
@@ -177,7 +181,8 @@ class Team:
         if n_workers == 1 and self._client is None:
             yield self
         elif self.on_threads:
-            with limit_blas(), ThreadPoolExecutor(n_workers, "skpar") as self._pool:
+            with limit_blas(), ThreadPoolExecutor(n_workers - 1, "skpar") as self._pool:
+                self._width = n_workers
                 try:
                     yield self
                 finally:
@@ -191,12 +196,12 @@ class Team:
         if self.kind == "dask":
             from skpar._dask import DaskWorkers
 
-            return DaskWorkers(self._client or self._backend.client, self.size)
+            return DaskWorkers(self._client or self._backend.client, self.size, self.inner)
         from skpar._cluster import Processes, RayWorkers
 
         if self.kind == "ray":
-            return RayWorkers(self.size)
-        return Processes(self._backend, self._n_jobs)
+            return RayWorkers(self.size, self.inner)
+        return Processes(self._backend, self.size)
 
     def __enter__(self):
         return self
@@ -221,21 +226,47 @@ class Team:
             return self._remote.run(function, arguments)
         if self._pool is None or len(arguments) == 1:
             return [function(*a) for a in arguments]
-        futures = [self._pool.submit(function, *a) for a in arguments]
+        return self._run_on_threads(function, arguments, stop)
+
+    def _run_on_threads(self, function, arguments, stop):
+        """The calling thread is one of the workers.
+
+        Were it to wait instead, Linux may put all others, woken by it at once, on one core, and
+        leave them there for as long as a short epoch takes.
+        """
+        todo, results = deque(range(len(arguments))), [None] * len(arguments)
+
+        def work():
+            try:
+                while todo:
+                    try:
+                        k = todo.popleft()
+                    except IndexError:  # another worker was quicker
+                        return
+                    results[k] = function(*arguments[k])
+            except BaseException:
+                todo.clear()
+                if stop is not None:
+                    stop()
+                raise
+
+        waiting = [self._pool.submit(work) for _ in range(min(self._width, len(arguments)) - 1)]
+        helpers = list(waiting)
         try:
-            waiting = futures
+            work()
             while waiting:
                 done, waiting = wait(waiting, WAIT_SECONDS, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
         except BaseException:
+            todo.clear()
             if stop is not None:
                 stop()
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            for helper in helpers:
+                helper.cancel()
+            wait(helpers)
             raise
-        return [future.result() for future in futures]
+        return results
 
 
 def local_team(n_jobs):

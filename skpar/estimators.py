@@ -8,7 +8,7 @@ from skpar import _docs
 from skpar._averaging import MIN_NUMBERS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
 from skpar._gradients import GradientAveraging, least_part
-from skpar._lockfree import LockFree, sharing_is_safe
+from skpar._lockfree import LockFree, sharing_is_safe, worthwhile_workers
 from skpar._regressor import BaseRegressor
 from skpar._schemes import MIN_ROWS_PER_WORKER, Sequential, usable_workers
 
@@ -21,6 +21,7 @@ class _DataParallel:
         "scheme": [StrOptions({"model-averaging", "gradient-averaging"})],
         "n_shards": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "inner_n_jobs": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def _check_parameters(self, for_partial_fit=False):
@@ -31,6 +32,12 @@ class _DataParallel:
                 "batch: choose another one, or scheme='model-averaging'."
             )
 
+        if self.inner_n_jobs is not None and self.scheme != "model-averaging":
+            raise ValueError(
+                "inner_n_jobs trains shards lock-free, which scheme='gradient-averaging' does "
+                "not: set inner_n_jobs=None, or scheme='model-averaging'."
+            )
+
     def _make_scheme(self, fit):
         if fit.batch.partitioned:
             if self.n_shards not in (None, fit.batch.n_shards):
@@ -39,14 +46,16 @@ class _DataParallel:
                     "are not empty, each a shard: leave n_shards=None, or rechunk X."
                 )
             if self.scheme == "model-averaging":
-                return ModelAveraging(fit, fit.batch.n_shards)
+                return ModelAveraging(fit, fit.batch.n_shards, self.inner_n_jobs)
             return GradientAveraging(fit, fit.batch.n_shards, self.batch_size)
         if self.scheme == "gradient-averaging":
             return GradientAveraging(
                 fit, self._shards(fit, least_part(self.batch_size, fit.batch)), self.batch_size
             )
         n_shards = self._shards(fit, MIN_NUMBERS_PER_SHARD)
-        return Sequential(fit) if n_shards == 1 else ModelAveraging(fit, n_shards)
+        if n_shards == 1 and self.inner_n_jobs is None:
+            return Sequential(fit)
+        return ModelAveraging(fit, n_shards, self.inner_n_jobs)
 
     def _shards(self, fit, least_numbers):
         n_shards = self.n_shards
@@ -66,6 +75,8 @@ class _Hogwild:
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
+        if self.merge_every == "auto":
+            n_workers = worthwhile_workers(fit.batch, n_workers)
         if n_workers == 1 or not sharing_is_safe(fit, self.max_iter):
             return Sequential(fit)
         return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")
@@ -152,6 +163,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
         scheme="model-averaging",
         n_shards=None,
         batch_size="auto",
+        inner_n_jobs=None,
     ):
         self._store(locals())
 
@@ -234,6 +246,7 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
         scheme="model-averaging",
         n_shards=None,
         batch_size="auto",
+        inner_n_jobs=None,
     ):
         self._store(locals())
 

@@ -85,7 +85,8 @@ def fit_stream(
         Seconds without a chunk after which a TimeoutError is raised; None waits for ever.
     callbacks : list, default=None
         Functions, called after each chunk with a `skpar.stream.Progress`, and callbacks of
-        scikit-learn 1.9 such as `sklearn.callback.ProgressBar`. A true answer ends the stream.
+        scikit-learn 1.9 such as `sklearn.callback.ProgressBar`. A true answer ends the stream;
+        with a `checkpoint` the next call goes on from there.
     verbose : int, default=0
         1 prints a line every ten seconds and one an epoch, 2 a line a chunk: rows, rows per
         second, chunks in the queue, who waits for whom, objective, time left.

@@ -18,6 +18,7 @@ from _common import (
     ParallelSGDRegressor,
     is_clf,
     large_problem,
+    objective,
 )
 from joblib import Parallel, delayed
 from sklearn.base import clone
@@ -45,7 +46,7 @@ def dask():
     distributed = pytest.importorskip("distributed", reason="needs the extra skpar[dask]")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -267,6 +268,27 @@ def test_a_ray_worker_dies(scheme, use, ray, monkeypatch):
     with use("ray"):
         assert_same_bits(est.fit(X, y), first)
     assert killed
+
+
+# Threads inside a worker.
+@pytest.mark.parametrize("backend", BACKENDS)
+@layouts
+def test_threads_inside_workers(backend, layout, use):
+    """Two workers of two threads each reach what one worker reaches."""
+    X, y = large_problem("binary", layout)
+    settings = dict(alpha=1e-3, average=60_000, max_iter=30)
+    one = make(n_shards=1, **settings).fit(X, y)
+    with use(backend):
+        est = make(n_jobs=4, n_shards=2, inner_n_jobs=2, **settings).fit(X, y)
+    assert est.scheme_ == "model-averaging"
+    assert est.n_workers_ == 2
+    assert objective(est, X, y) <= 1.001 * objective(one, X, y)
+
+
+def test_inner_n_jobs_is_for_model_averaging():
+    X, y = large_problem("binary")
+    with pytest.raises(ValueError, match="inner_n_jobs trains shards lock-free"):
+        make(scheme="gradient-averaging", inner_n_jobs=2).fit(X, y)
 
 
 # Inside other tools.

@@ -18,7 +18,7 @@ from _common import (
 )
 from sklearn.base import clone
 
-from skpar import _base, _cluster
+from skpar import _cluster, _collections
 
 dask = pytest.importorskip("dask", reason="needs the extra skpar[dask]")
 distributed = pytest.importorskip("distributed", reason="needs the extra skpar[dask]")
@@ -40,7 +40,7 @@ schemes = pytest.mark.parametrize("scheme", SCHEMES)
 def client():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -179,7 +179,7 @@ def test_rows_do_not_travel(client, monkeypatch):
 
 def test_without_a_cluster(monkeypatch):
     """Collections of Dask's own threads are computed and trained in memory."""
-    monkeypatch.setattr(_base, "the_client", lambda: None)
+    monkeypatch.setattr(_collections, "the_client", lambda: None)
     X, y = large_problem("binary", n=4_000)
     A, b = arrays(X, y, 1000)
     est = make(n_shards=2)
@@ -191,7 +191,7 @@ def test_errors(client):
     A, b = arrays(X, y, 1000)
     with pytest.raises(TypeError, match="HogwildClassifier needs the rows in memory"):
         HogwildClassifier().fit(A, b)
-    with pytest.raises(ValueError, match="early_stopping=True needs rows in memory"):
+    with pytest.raises(ValueError, match="early_stopping=True and X_val need rows in memory"):
         make(early_stopping=True).fit(A, b)
     with pytest.raises(TypeError, match="y is ndarray"):
         make().fit(A, y)
