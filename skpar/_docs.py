@@ -89,7 +89,8 @@ scheme : {'model-averaging', 'gradient-averaging'}, default='model-averaging'
     How shards of the rows make one model. 'model-averaging': each trains its own for a round,
     then they are averaged, once to sixteen times an epoch. 'gradient-averaging': all compute
     the gradient of a batch at the same weights and one step is taken; apart from rounding the
-    number of shards makes no difference.
+    number of shards makes no difference. learning_rate='auto' on rows in memory uses it for the
+    stochastic epochs with which wide sparse rows start.
 n_shards : int or None, default=None
     Number of shards; None is the number of workers, fewer where shards would be too small to
     be worth a worker. Fix it for the same result everywhere.
