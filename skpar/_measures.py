@@ -6,9 +6,12 @@ from skpar._kernels.margins import total_loss
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
 # Beyond this many stored values the objective of an epoch is that of a sample of the rows.
-EXACT_NUMBERS = 1 << 22
-SAMPLE_NUMBERS = 1 << 19
-SAMPLE_SPANS = 256
+EXACT_NUMBERS = 1 << 18
+SAMPLE_ROWS = 2048
+SAMPLE_SHARE = 1 / 64
+SAMPLE_SPANS = 16
+# Below this many stored values waking workers costs more than they save on a sample.
+SERIAL_NUMBERS = 1 << 23
 SAMPLED_ROWS = 5000
 LEAST_ROWS = 500
 SAMPLED_NUMBERS = 1 << 18
@@ -35,13 +38,14 @@ def mean_loss(fit, w, intercept, sampled=False):
     chunk = step = batch.chunk_blocks(1)
     if sampled:
         step = max(1, batch.n_rows // SAMPLE_SPANS)
-        chunk = max(1, min(step, int(SAMPLE_NUMBERS / SAMPLE_SPANS / batch.row_numbers)))
+        rows = max(SAMPLE_ROWS, SAMPLE_SHARE * batch.n_rows)
+        chunk = max(1, min(step, int(rows / SAMPLE_SPANS)))
     spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, step)]
 
     def share(part):
         return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]
 
-    if len(spans) < 2:
+    if len(spans) < 2 or (sampled and batch.work < SERIAL_NUMBERS):
         sums = share(spans)
     else:
         width = min(fit.team.threads, len(spans))

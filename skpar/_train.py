@@ -66,6 +66,9 @@ def users_weights(fit, weights, samples):
 
 def check_finite(weights, epoch):
     """Raise where the weights overflowed, as scikit-learn does."""
+    # One pass where all is well: the squares' sum is finite only if every weight is.
+    if np.isfinite(weights.intercept) and np.isfinite(weights.w @ weights.w):
+        return
     if np.isfinite(weights.intercept) and np.all(np.isfinite(weights.w)):
         return
     raise ValueError(

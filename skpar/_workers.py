@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
@@ -180,7 +181,8 @@ class Team:
         if n_workers == 1 and self._client is None:
             yield self
         elif self.on_threads:
-            with limit_blas(), ThreadPoolExecutor(n_workers, "skpar") as self._pool:
+            with limit_blas(), ThreadPoolExecutor(n_workers - 1, "skpar") as self._pool:
+                self._width = n_workers
                 try:
                     yield self
                 finally:
@@ -224,21 +226,47 @@ class Team:
             return self._remote.run(function, arguments)
         if self._pool is None or len(arguments) == 1:
             return [function(*a) for a in arguments]
-        futures = [self._pool.submit(function, *a) for a in arguments]
+        return self._run_on_threads(function, arguments, stop)
+
+    def _run_on_threads(self, function, arguments, stop):
+        """The calling thread is one of the workers.
+
+        Were it to wait instead, Linux may put all others, woken by it at once, on one core, and
+        leave them there for as long as a short epoch takes.
+        """
+        todo, results = deque(range(len(arguments))), [None] * len(arguments)
+
+        def work():
+            try:
+                while todo:
+                    try:
+                        k = todo.popleft()
+                    except IndexError:  # another worker was quicker
+                        return
+                    results[k] = function(*arguments[k])
+            except BaseException:
+                todo.clear()
+                if stop is not None:
+                    stop()
+                raise
+
+        waiting = [self._pool.submit(work) for _ in range(min(self._width, len(arguments)) - 1)]
+        helpers = list(waiting)
         try:
-            waiting = futures
+            work()
             while waiting:
                 done, waiting = wait(waiting, WAIT_SECONDS, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
         except BaseException:
+            todo.clear()
             if stop is not None:
                 stop()
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            for helper in helpers:
+                helper.cancel()
+            wait(helpers)
             raise
-        return [future.result() for future in futures]
+        return results
 
 
 def local_team(n_jobs):

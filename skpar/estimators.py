@@ -8,7 +8,7 @@ from skpar import _docs
 from skpar._averaging import MIN_NUMBERS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
 from skpar._gradients import GradientAveraging, least_part
-from skpar._lockfree import LockFree, sharing_is_safe
+from skpar._lockfree import LockFree, sharing_is_safe, worthwhile_workers
 from skpar._regressor import BaseRegressor
 from skpar._schemes import MIN_ROWS_PER_WORKER, Sequential, usable_workers
 
@@ -75,6 +75,8 @@ class _Hogwild:
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
+        if self.merge_every == "auto":
+            n_workers = worthwhile_workers(fit.batch, n_workers)
         if n_workers == 1 or not sharing_is_safe(fit, self.max_iter):
             return Sequential(fit)
         return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")

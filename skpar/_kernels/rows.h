@@ -43,6 +43,18 @@ SKPAR_STATIC void skpar_prefetch_span(const void *start, ptrdiff_t n) {
 #endif
 }
 
+/* The same for lines that will be written. */
+SKPAR_STATIC void skpar_prefetch_to_write(const void *start, ptrdiff_t n) {
+#ifdef SKPAR_VECTORS
+    const char *p = (const char *)start;
+    for (const char *end = p + n; p < end; p += 64) __builtin_prefetch(p, 1);
+    __asm__ volatile("");
+#else
+    (void)start;
+    (void)n;
+#endif
+}
+
 #define SKPAR_REAL(real, suffix)                                                                   \
     SKPAR_STATIC double dot_dense_naive_##suffix(const real *x, const real *w, ptrdiff_t n) {      \
         double sum = 0;                                                                            \

@@ -61,6 +61,7 @@ cdef extern from "rows.h" nogil:
     bint skpar_try_acquire(int64_t*)
     void skpar_release(int64_t*)
     void skpar_prefetch_span(const void*, Py_ssize_t)
+    void skpar_prefetch_to_write(const void*, Py_ssize_t)
 
 
 cdef inline double dot_dense(const real* x, const real* w, Py_ssize_t n) noexcept nogil:

@@ -39,6 +39,7 @@ from skpar._kernels.rows cimport (
     shared_set,
     skpar_fetch_add,
     skpar_load_flag,
+    skpar_prefetch_to_write,
     skpar_release,
     skpar_store_flag,
     skpar_try_acquire,
@@ -60,6 +61,11 @@ use_simd_level()
 # Rows between two moments at which a locked worker lets the others have the weights.
 cdef enum:
     LOCKED_ROWS = 8
+    # About a millisecond each.
+    CHUNKS_PER_CALL = 64
+    # The lines that a merge writes are asked for so many rows before, at most so many bytes.
+    FETCH_AHEAD = 4
+    FETCH_BYTES = 4096
 
 
 cdef struct Seen:
@@ -138,6 +144,10 @@ cdef class Shared:
             self.hot_w[:] = self.w[self.hot_columns]
         self.first_block, self.last_block = lo, hi
         self.cursor[0], self.cursor[20] = lo, 0
+
+    def done(self):
+        """Whether all blocks are taken, or all workers told to stop."""
+        return self.cursor[0] >= self.last_block or self.cursor[8] != 0
 
     def end(self, Recipe r, double t):
         """After them, at sample t: write the scale and what is left of the l1 penalty into w."""
@@ -366,19 +376,24 @@ cdef void share_blocks(
     real* shared, real* w, real* snapshot, real** where, const index* columns, Rows X,
     Order order, State s, Shared z, Recipe r, PyThread_type_lock lock
 ) noexcept nogil:
-    """Take chunks of blocks until none is left or a stop is asked for; merge as told."""
+    """Take chunks of blocks, merge as told."""
     cdef Ahead a
     cdef Seen seen
     cdef double total
     cdef Py_ssize_t lo, count
+    cdef int turn
     cdef Py_ssize_t since = 0
     cdef Py_ssize_t since_all = 0
+    cdef const real* hot = <real*>z.hot_w_ptr if z.hot_ptr != NULL else shared
+    cdef Py_ssize_t n_fetch = min(z.n_hot * <Py_ssize_t>sizeof(real), FETCH_BYTES)
     if lock != NULL:
         PyThread_acquire_lock(lock, 1)
     refresh(<const real*>shared, w, snapshot, s, z, &seen)
     if lock != NULL:
         PyThread_release_lock(lock)
-    while skpar_load_flag(z.cursor_ptr + 8) == 0:
+    for turn in range(CHUNKS_PER_CALL):
+        if skpar_load_flag(z.cursor_ptr + 8) != 0:
+            break
         lo = skpar_fetch_add(z.cursor_ptr, z.chunk_blocks)
         if lo >= z.last_block:
             break
@@ -390,6 +405,11 @@ cdef void share_blocks(
         while a.left > 0:
             count = z.merge_rows - since
             if z.whole:
+                if count > FETCH_AHEAD:
+                    count -= FETCH_AHEAD
+                else:
+                    skpar_prefetch_to_write(z.intercept_ptr, sizeof(double))
+                    skpar_prefetch_to_write(hot, n_fetch)
                 count = pass_rows(w, columns, X, order, &a, s, r, count)
             else:
                 if lock != NULL:
@@ -424,7 +444,7 @@ cdef void meet(
 
 
 def run_shared(Rows X, Order order, State s, Shared z, Recipe r, snapshot, where):
-    """One worker of a lock-free (or locked) epoch, without the GIL, until no rows are left.
+    """One worker of a lock-free (or locked) epoch, without the GIL: some chunks, or all left.
 
     `snapshot` has the size of the state's weights (the hot columns), `where` that of the
     longest row in pointers (size 0 where all columns are hot).
