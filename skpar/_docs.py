@@ -135,7 +135,8 @@ feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of features, where `X` has string names.
 history_ : dict of ndarray of shape (`n_iter_`,)
     One entry an epoch: 'epoch', 'samples' (seen so far), 'time' (seconds since the start),
-    'objective' (of the weights that the user would get), 'validation_score' (NaN without
+    'objective' (of the weights that the user would get; on large data, for scikit-learn's
+    schedules, all but the last from a sample of the rows), 'validation_score' (NaN without
     validation rows), 'step_size', 'rows_per_second'. Means over classes for several.
 eta0_ : float
     The first step size in use; 1 where 'auto' needed full gradients alone.
