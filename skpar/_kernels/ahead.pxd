@@ -43,6 +43,12 @@ cdef inline Py_ssize_t upcoming(Ahead* a, Order order) noexcept nogil:
         a.position = block_at(order, a.block) * order.block_size
         a.end = min(a.position + order.block_size, order.n_rows)
         a.block += 1
+        if order.subset != NULL and a.block < a.last_block:
+            # The next block's row numbers lie anywhere: a cache miss for each block otherwise.
+            skpar_prefetch_span(
+                order.subset + block_at(order, a.block) * order.block_size,
+                order.block_size * sizeof(int64_t),
+            )
     i = a.position
     a.position += 1
     return order.subset[i] if order.subset != NULL else i
