@@ -2,7 +2,7 @@
 
     python -m benchmarks [--only PART ...] [--scale 1.0] [--rounds 5] [--out benchmarks/results]
 
-Parts: kernels, epoch, scaling, tiny, memory. The files bear the machine's name; with `--only`
+Parts: kernels, epoch, scaling, tiny, memory, auto. The files bear the machine's name; with `--only`
 they bear the parts' too.
 """
 
@@ -19,10 +19,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 import skpar
-from benchmarks import epoch, kernels, memory, scaling, tiny
+from benchmarks import auto, epoch, kernels, memory, scaling, tiny
 from benchmarks._common import Options, machine, slug
 
-PARTS = dict(kernels=kernels, epoch=epoch, scaling=scaling, tiny=tiny, memory=memory)
+PARTS = dict(kernels=kernels, epoch=epoch, scaling=scaling, tiny=tiny, memory=memory, auto=auto)
 
 
 def arguments():

@@ -167,18 +167,26 @@ SHARED_SETS = {
 }
 
 
-def shared_sets(options):
-    """(name, X, y, whether y is labels) of shared/data; none where the folder is absent."""
+def shared_loader():
+    """The function that loads a set of shared/data; None where the folder is absent."""
     path = SHARED_DATA / "load.py"
     if not path.is_file() or importlib.util.find_spec("pandas") is None:
-        return
+        return None
     spec = importlib.util.spec_from_file_location("shared_data_load", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module.load
+
+
+def shared_sets(options):
+    """(name, X, y, whether y is labels) of shared/data; none where the folder is absent."""
+    load = shared_loader()
+    if load is None:
+        return
     # A run at a small scale is there to see that all runs; these load in no time.
     names = SHARED_SETS if options.scale >= 0.1 else ["covtype20k", "cal_housing"]
     for name in names:
-        data = module.load(name)
+        data = load(name)
         change = SHARED_SETS[name]
         y = data["y"] if change is None else change(data["y"])
         n = max(200, int(len(y) * min(1.0, options.scale)))

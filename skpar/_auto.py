@@ -6,11 +6,10 @@ optimum may still be. Losses with a kink are rounded off, less and less (Nestero
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skpar._data import Batch
 from skpar._descent import Descent
 from skpar._links import starting_intercept
 from skpar._newton import has_matrix
@@ -31,68 +30,116 @@ ROUNDING_SHARE = 0.5
 LEAST_WIDTH = 1e-7
 # Epochs of stochastic steps before full gradients, and the rows on which their size is sought.
 STOCHASTIC_EPOCHS = 2
-SEARCH_ROWS = 2000
+SEARCH_ROWS = 1000
 SHORT_EPOCH = 1 << 22
 SEARCH_FACTOR = 4.0
 MOST_SEARCH = 24
+AVERAGE_POWER = 4.0
 
 
-def take(batch, rows):
-    """A batch of its own with these positions of another."""
-    rows = rows if batch.subset is None else batch.subset[rows]
-    weights = None if batch.weights is None else batch.weights[rows]
-    return Batch.of(batch.matrix()[rows], batch.targets[rows], weights)
-
-
-def find_step(fit):
+def find_step(fit, averaged=False):
     """The step size whose one pass over a sample leaves the least objective on another sample.
+
+    It judges the average over the pass where that is what the user gets.
 
     It starts where no row can overshoot, one over the largest curvature of a row, and grows
     while the other sample gains. A start at a typical row's size diverges on heavy tails.
     """
-    n = fit.batch.n_rows
-    rows = np.random.default_rng(fit.seed).permutation(n)[: 2 * SEARCH_ROWS]
+    batch, problem = fit.batch, fit.problem
+    rows = np.arange(batch.n_rows) if batch.subset is None else batch.subset
+    rows = np.random.default_rng(fit.seed).permutation(rows)[: 2 * SEARCH_ROWS]
     half = max(1, len(rows) // 2)
-    train, judge = (take(fit.batch, np.sort(part)) for part in (rows[:half], rows[-half:]))
-    problem = fit.problem
+    parts = np.sort(rows[:half]), np.sort(rows[-half:])
+    train, judge = (replace(batch, subset=part) for part in parts)
     judged = Objective(problem, judge)
-    sums = _squared_norms(train)
-    largest = float(sums.max(initial=0.0)) + float(problem.fit_intercept)
-    weight = 1.0 if train.weights is None else max(float(train.weights.max(initial=0.0)), 1e-12)
+    largest = _largest_norm(train) + float(problem.fit_intercept)
+    weight = 1.0 if batch.weights is None else max(float(batch.weights[parts[0]].max()), 1e-12)
     step = 1.0 / max(problem.curvature * weight * largest, 1e-12)
     best, best_value = step, math.inf
     for _ in range(MOST_SEARCH):
-        tried = replace(problem, eta0=step)
+        tried = replace(problem, eta0=step, average=int(averaged))
         start = Weights(fit.start.w.copy(), fit.start.intercept)
+        start.average = np.zeros_like(start.w) if averaged else None
         scheme = Sequential(Fit(tried, train, fit.team, fit.seed, fit.shuffle, start))
         scheme.epoch(0, step)
         got = scheme.weights()
-        value = _value(judged, got.w, got.intercept)
+        w, b = (got.average, got.average_intercept) if averaged else (got.w, got.intercept)
+        value = _value(judged, w, b)
         if not value < best_value:
             break
         best, best_value, step = step, value, step * SEARCH_FACTOR
     return best
 
 
-def kept_step(fit, step):
-    """(step size, the most that the objective may be after an epoch) for a call of partial_fit."""
+@dataclass
+class Kept:
+    """What one call of partial_fit leaves for the next: the iterate, its average, the step."""
+
+    step: float
+    w: np.ndarray
+    intercept: float
+    average: np.ndarray
+    average_intercept: float
+    samples: float
+
+
+def resume(fit, kept):
+    """(fit to go on with, Kept): from the iterate that the last call left, averaging anew.
+
+    Weights that are not the average which that call gave its user begin a new history.
+    """
+    start = fit.start
+    known = kept is not None and np.array_equal(kept.average.astype(start.w.dtype), start.w)
+    if not known:
+        step = find_step(fit, averaged=True) if kept is None else kept.step
+        kept = Kept(step, start.w, start.intercept, start.w, start.intercept, 0.0)
+    weights = Weights(kept.w.copy(), kept.intercept, np.zeros_like(start.w), 0.0, start.t)
+    problem = replace(fit.problem, average=max(1, int(start.t)))
+    return replace(fit, start=weights, problem=problem, track_loss=False), kept
+
+
+def blend(kept, weights, n_rows):
+    """The polynomial-decay average of all iterates so far (Shamir & Zhang 2013), from this call's.
+
+    Early iterates are forgotten; calls of any size weigh by their rows.
+    """
+    share = 1.0 - (kept.samples / (kept.samples + n_rows)) ** AVERAGE_POWER
+    average = kept.average + share * (weights.average - kept.average)
+    intercept = kept.average_intercept
+    intercept += share * (weights.average_intercept - intercept)
+    own = weights.w.copy(), weights.intercept
+    return Kept(kept.step, *own, average, intercept, kept.samples + n_rows)
+
+
+def bound_for(fit):
+    """The most that the objective may be after a call: where it began, or that of w = 0."""
     objective = Objective(fit.problem, fit.batch, fit.team)
     zero = _value(objective, np.zeros_like(fit.start.w), 0.0)
-    value = _value(objective, fit.start.w, fit.start.intercept)
-    return (find_step(fit) if step is None else step), max(zero, value)
+    return max(zero, _value(objective, fit.start.w, fit.start.intercept))
 
 
-def _squared_norms(batch):
+def _largest_norm(batch):
+    """The largest squared norm of a batch's rows."""
     if not batch.sparse:
-        return np.einsum("ij,ij->i", batch.values, batch.values)
-    return np.add.reduceat(
-        np.append(batch.values**2, 0.0), np.minimum(batch.starts[:-1], len(batch.values))
-    )
+        rows = batch.values[batch.subset]  # a sample of rows
+        return float(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0))
+    starts, ends = batch.starts[batch.subset], batch.starts[batch.subset + 1]
+    sizes = ends - starts
+    first = np.cumsum(sizes) - sizes
+    at = np.arange(sizes.sum()) + np.repeat(starts - first, sizes)
+    squares = batch.values[at].astype(np.float64) ** 2
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return float(np.bincount(owner, squares, len(sizes)).max(initial=0.0))
 
 
 def _value(objective, w, intercept):
-    point = objective.at(pack(objective, w, intercept), keep=False)
-    value = point.value + objective.problem.l1 * float(np.abs(w).sum())
+    x = pack(objective, w, intercept)
+    return _value_at(objective, x, objective.margins(x))
+
+
+def _value_at(objective, x, margins):
+    value = objective.value(x, margins)
+    value += objective.problem.l1 * float(np.abs(x[: objective.d]).sum())
     return value if math.isfinite(value) else math.inf
 
 
@@ -116,6 +163,7 @@ class AutoFit:
         self.x = pack(self.objective, fit.start.w, fit.start.intercept)
         self.fixed_intercept = fit.start.intercept
         self.descent, self.scheme, self.value = None, None, math.inf
+        self.margins = None  # at x, where known
         self.step_size = self.eta0 = 1.0
         self.name, self.n_workers = "full-gradient", self.objective.width
         self.width = 0.0
@@ -147,9 +195,10 @@ class AutoFit:
         weights = self.scheme.weights()
         x = pack(self.objective, weights.w, weights.intercept)
         self.stochastic -= 1
-        value = _value(self.objective, weights.w, weights.intercept)
+        margins = self.objective.margins(x)
+        value = _value_at(self.objective, x, margins)
         if value < self.value:
-            self.x, self.value = x, value
+            self.x, self.value, self.margins = x, value, margins
         else:
             self.stochastic = 0
         recipe = replace(self.fit, problem=self.problem).recipe(self.eta0)
@@ -161,7 +210,13 @@ class AutoFit:
         if self.problem.loss in KINKED:
             self._round()
         else:
-            self.descent = Descent(self.objective, self.x, self.problem.l1)
+            given = self.objective, self.x, self.problem.l1
+            self.descent = Descent(*given, margins=self.margins)
+        if not self.descent.point.finite:
+            raise ValueError(
+                "Floating-point under-/overflow occurred at epoch #1: the loss of the targets (up "
+                f"to {np.abs(self.fit.batch.targets).max():.3g}) overflows. Scale y."
+            )
         self.floor = NOTHING * self._value_at_zero()
 
     def _value_at_zero(self):
@@ -204,11 +259,19 @@ class AutoFit:
             rounding = value - descent.value
             near = descent.gap <= CAUTION * allowed + self.floor
             if near and rounding <= ROUNDING_SHARE * allowed + self.floor:
-                self.converged = True
-                return
+                if descent.sure:
+                    self.converged = True
+                    return
+                if descent.gains:
+                    descent.renew()
+                    near = descent.gap <= CAUTION * allowed + self.floor
+                    self.converged = near
+                    return
             near = near or descent.gap <= STAGE_TOLERANCE * rounding
             if not self.width or not (near or descent.stuck) or self.width <= self.least_width:
                 self.stuck = descent.stuck
+                return
+            if not descent.gains and not descent.stuck:
                 return
             self._round()
 

@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import replace
-from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,18 +11,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from skpar._auto import AutoFit
+from skpar._auto import AutoFit, find_step
 from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
-from skpar._many_fit import ManyFit
+from skpar._merging import sample_of
 from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
-from skpar._softmax import Softmax, softmax_step
+from skpar._sparsify import SparseCoefficients
 from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
-from skpar._workers import limit_blas
+from skpar._workers import Team, limit_blas, local_team
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -52,31 +51,7 @@ COMMON_CONSTRAINTS = {
 }
 
 
-def stacked(starts):
-    """One `Weights` of matrices for a list of vectors."""
-    averages = [s.average for s in starts]
-    return Weights(
-        np.array([s.w for s in starts]),
-        np.array([s.intercept for s in starts]),
-        None if averages[0] is None else np.array(averages),
-        np.array([s.average_intercept for s in starts]),
-        starts[0].t,
-    )
-
-
-def unstacked(result):
-    """A list of results for one of matrices."""
-    whole, parts = result.weights, []
-    for k, (w, b) in enumerate(zip(result.user_w, result.user_intercept, strict=True)):
-        own = replace(whole, w=whole.w[k], intercept=float(whole.intercept[k]))
-        if whole.average is not None:
-            own.average = whole.average[k]
-            own.average_intercept = float(whole.average_intercept[k])
-        parts.append(replace(result, user_w=w, user_intercept=float(b), weights=own))
-    return parts
-
-
-class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
+class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
     """Parameters, validation and the fit of one weight vector.
 
     A family says by `_make_scheme(fit)` who owns the weights and by `_shared_memory` whether
@@ -148,6 +123,11 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
 
     # -- one weight vector ----------------------------------------------------------------
 
+    @property
+    def _averages(self):
+        """Whether `average` is in force: "auto" has averages of its own."""
+        return bool(self.average) and self.learning_rate != "auto"
+
     def _problem(self):
         rate, eta0 = self.learning_rate, self.eta0
         if rate == "auto" and self.loss == "perceptron":
@@ -163,22 +143,26 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
             learning_rate=rate,
             eta0=eta0,
             power_t=self.power_t,
-            average=int(self.average),
+            average=int(self.average) if self._averages else 0,
             power=getattr(self, "power", 1.5),
             quantile=getattr(self, "quantile", 0.5),
         )
 
-    def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, step=None):
+    def _train_one(self, batch, start, seed, n_epochs, team, watch=NOBODY, kept=None):
         """Train one weight vector; `n_epochs` None means fit's own rule.
 
-        `step` is the automatic step size that an earlier partial_fit found.
+        `kept` is what an earlier partial_fit left.
         """
         fit, options = self._task(batch, start, seed, n_epochs, team)
-        if fit.problem.learning_rate == "auto":
+        if fit.problem.learning_rate == "auto" and batch.partitioned:
+            # Stochastic steps to the end, of a size found on a sample.
+            sample = replace(fit, batch=sample_of(batch, seed), team=None)
+            fit.problem = replace(fit.problem, eta0=find_step(sample))
+        elif fit.problem.learning_rate == "auto":
             # One BLAS thread for one worker too: the same bits for any n_jobs.
             with limit_blas(), team.working(team.size):
                 if n_epochs:
-                    return train_on(fit, self._make_scheme, options, step)
+                    return train_on(fit, self._make_scheme, options, kept)
                 auto = AutoFit(fit, self._make_scheme, options.tol)
                 return train_auto(fit, auto, options, watch)
         scheme = self._make_scheme(fit)
@@ -202,27 +186,19 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         )
         return fit, options
 
-    def _train_together(self, batch, starts, team, targets, softmax=False, watch=NOBODY):
-        """Results of all weight vectors, from a fit that reads the rows once for all of them."""
-        fit, options = self._task(batch, stacked(starts), 0, None, team)
-        with limit_blas(), team.working(team.size):
-            auto = ManyFit(fit, targets, options.tol, softmax)
-            return unstacked(train_auto(fit, auto, options, watch))
+    def _team(self, client=None):
+        """The workers of one fit."""
+        if client is None and self.learning_rate == "auto" and not self._shared_memory:
+            # A few passes over rows that are here: threads, whatever the backend.
+            return local_team(self.n_jobs)
+        inner = getattr(self, "inner_n_jobs", None) or 1
+        shared = self._shared_memory
+        return Team(self.n_jobs, shared_memory=shared, client=client, inner=inner)
 
-    def _train_softmax(self, batch, starts, team, seed, factors, n_epochs, watch=NOBODY):
-        """Results of all classes, by stochastic steps on their softmax."""
-        fit, options = self._task(batch, stacked(starts), seed, n_epochs, team)
-        make = partial(Softmax, factors=factors)
-        with limit_blas(), team.working(team.size):
-            if fit.problem.learning_rate != "auto":
-                return unstacked(train(fit, make(fit), options, watch))
-            kept = partial(softmax_step, factors=factors)
-            return unstacked(train_on(fit, make, options, self._kept_step(0), kept))
-
-    def _kept_step(self, k):
-        """The automatic step size of weight vector k, from an earlier partial_fit."""
-        steps = getattr(self, "_auto_steps", None)
-        return steps[k] if steps is not None and len(steps) > k else None
+    def _kept_of(self, k):
+        """What the last partial_fit left of weight vector k."""
+        kept = getattr(self, "_kept", [])
+        return kept[k] if len(kept) > k else None
 
     def _training_rows(self, y, sample_weight, validation):
         """(training rows, validation rows), both None where none are to be split off."""
@@ -251,7 +227,7 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
                     f"{given.shape}, the data need {(n_models,)}."
                 )
             intercept[:] = given
-        average = bool(self.average)
+        average = self._averages
         return [
             Weights(w, float(b), average=np.zeros_like(w) if average else None)
             for w, b in zip(coef, intercept, strict=True)
@@ -259,14 +235,14 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
 
     def _resumed(self, dtype):
         """`Weights` where the last `fit` or `partial_fit` left them, copied."""
-        if self.average and hasattr(self, "_standard_coef"):
+        if self._averages and hasattr(self, "_standard_coef"):
             coef, intercept = self._standard_coef, self._standard_intercept
             averages = zip(self._average_coef, self._average_intercept, strict=True)
         else:
             coef = self.coef_.toarray() if sp.issparse(self.coef_) else np.atleast_2d(self.coef_)
             intercept = self.intercept_
             zeros = np.zeros(coef.shape[1], dtype)
-            averages = [(zeros if self.average else None, 0.0)] * len(coef)
+            averages = [(zeros if self._averages else None, 0.0)] * len(coef)
         return [
             Weights(
                 np.array(w, dtype=dtype),
@@ -282,7 +258,7 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         """Write the fitted attributes; `results` has one entry per weight vector."""
         self.coef_ = np.array([r.user_w for r in results], dtype=dtype)
         self.intercept_ = np.array([r.user_intercept for r in results], dtype=dtype)
-        if self.average:
+        if self._averages:
             self._standard_coef = np.array([r.weights.w for r in results])
             self._standard_intercept = np.array([r.weights.intercept for r in results])
             self._average_coef = np.array([r.weights.average for r in results])
@@ -291,7 +267,7 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = longest.n_iter
         self.t_ = longest.weights.t
         self.eta0_ = longest.eta0
-        self._auto_steps = [r.auto_step for r in results]
+        self._kept = [r.kept for r in results]
         self._finished = all(r.finished for r in results)
         self.scheme_ = longest.scheme
         self.n_workers_ = max(r.n_workers for r in results)
@@ -323,30 +299,3 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         for name in ("_standard_coef", "_standard_intercept", "_average_coef"):
             if hasattr(self, name):
                 delattr(self, name)
-
-    # -- sparse coefficients --------------------------------------------------------------
-
-    def densify(self):
-        """Convert `coef_` back to a dense array (the format needed for fitting).
-
-        Returns
-        -------
-        self : object
-            Fitted estimator.
-        """
-        check_is_fitted(self, msg="Estimator, %(name)s, must be fitted before densifying.")
-        if sp.issparse(self.coef_):
-            self.coef_ = self.coef_.toarray()
-        return self
-
-    def sparsify(self):
-        """Convert `coef_` to a CSR matrix, which is smaller where most entries are 0.
-
-        Returns
-        -------
-        self : object
-            Fitted estimator.
-        """
-        check_is_fitted(self, msg="Estimator, %(name)s, must be fitted before sparsifying.")
-        self.coef_ = sp.csr_matrix(self.coef_)
-        return self

@@ -3,20 +3,19 @@
 from functools import partial
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import computed, fit_classes, is_collection, rows_of
 from skpar._data import Batch
-from skpar._predict import score_rows
+from skpar._decisions import Decisions
+from skpar._together import Together
 from skpar._train import Watch
 from skpar._validation import accuracy, check_labels, check_validation, label_scorer, scorer
-from skpar._workers import Team
 
 CLASSIFICATION_LOSSES = {
     "hinge",
@@ -29,11 +28,9 @@ CLASSIFICATION_LOSSES = {
     "epsilon_insensitive",
     "squared_epsilon_insensitive",
 }
-# One-vs-rest in one read of the rows: losses that full gradients descend without rounding off.
-TOGETHER = ("log_loss", "squared_hinge", "modified_huber", "squared_error")
 
 
-class BaseClassifier(ClassifierMixin, BaseParallelSGD):
+class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
     """Labels, class weights, one-vs-rest, probabilities."""
 
     _parameter_constraints: dict = {
@@ -45,18 +42,7 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
 
     def _check_parameters(self, for_partial_fit=False):
         super()._check_parameters(for_partial_fit)
-        if self.multi_class == "ovr":
-            return
-        if self.loss != "log_loss":
-            raise ValueError(
-                "multi_class='multinomial' is the softmax of the logistic loss, but "
-                f"loss={self.loss!r}: set loss='log_loss', or multi_class='ovr'."
-            )
-        if self.learning_rate in ("pa1", "pa2"):
-            raise ValueError(
-                f"learning_rate={self.learning_rate!r} has no step for the softmax: choose "
-                "another one, or multi_class='ovr'."
-            )
+        self._check_multi_class()
 
     @with_callbacks
     def fit(
@@ -76,7 +62,8 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Class labels.
         coef_init : array-like of shape (n_classes, n_features), default=None
@@ -104,9 +91,15 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             If a parameter or the data are invalid, `y` has one class, or the weights overflow.
         """
         self._check_parameters()
+        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
+        if is_collection(X):
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                self._refuse_collection()
+                return fit_classes(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         check_classification_targets(y)
-        before = (getattr(self, "coef_", None), getattr(self, "intercept_", None))
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(
@@ -209,85 +202,38 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
             self.classes_ = classes
             self._keep(results, X.dtype)
             return
-        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        team = self._team()
         rng = check_random_state(self.random_state)
         seeds = rng.randint(MAX_SEED, size=len(starts))
         negative = 0.0 if self.loss == "log_loss" else -1.0
         results = []
-        for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-            positive = y == classes[1 if len(starts) == 1 else k]
-            rest = class_weight[0] if len(starts) == 1 else 1.0
-            own = class_weight[1 if len(starts) == 1 else k]
-            weights = sample_weight
-            if own != 1.0 or rest != 1.0:
-                weights = np.where(positive, own, rest)
-                weights = weights if sample_weight is None else weights * sample_weight
-            targets = np.where(positive, 1.0, negative)
-            batch = Batch.of(X, targets, weights, train_rows)
-            score = None
-            if held_out is not None:
-                score = scorer(batch, held_out, sample_weight, accuracy)
-            elif validation is not None:
-                score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
-            watch, step = Watch(score), self._kept_step(k)
-            if tasks is not None:
-                moment = partial(self._moment, classes, starts, results)
-                watch, step = Watch(score, tasks.listener(k, moment)), None
-            results.append(self._train_one(batch, start, int(seed), n_epochs, team, watch, step))
-            if tasks is not None:
-                tasks.end_model()
+        with team:
+            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+                positive = y == classes[1 if len(starts) == 1 else k]
+                rest = class_weight[0] if len(starts) == 1 else 1.0
+                own = class_weight[1 if len(starts) == 1 else k]
+                weights = sample_weight
+                if own != 1.0 or rest != 1.0:
+                    weights = np.where(positive, own, rest)
+                    weights = weights if sample_weight is None else weights * sample_weight
+                targets = np.where(positive, 1.0, negative)
+                batch = Batch.of(X, targets, weights, train_rows)
+                score = None
+                if held_out is not None:
+                    score = scorer(batch, held_out, sample_weight, accuracy)
+                elif validation is not None:
+                    score = label_scorer(*validation, classes[1 if len(starts) == 1 else k])
+                watch, kept = Watch(score), self._kept_of(k)
+                if tasks is not None:
+                    moment = partial(self._moment, classes, starts, results)
+                    watch, kept = Watch(score, tasks.listener(k, moment)), None
+                results.append(
+                    self._train_one(batch, start, int(seed), n_epochs, team, watch, kept)
+                )
+                if tasks is not None:
+                    tasks.end_model()
         self.classes_ = classes
         self._keep(results, X.dtype)
-
-    def _is_softmax(self, classes):
-        """For two classes the softmax is the logistic loss of one weight vector."""
-        return self.multi_class == "multinomial" and len(classes) > 2
-
-    def _fits_together(self, classes, validation, tasks):
-        """Whether all classes are trained in the same reads of the rows."""
-        if self._is_softmax(classes):
-            return True
-        if tasks is None:
-            return False
-        if len(classes) < 3 or self.learning_rate != "auto" or self.loss not in TOGETHER:
-            return False
-        # Scores and callbacks look at one class after another; l1 has a better way for one.
-        watched = self.early_stopping or validation is not None or tasks.root is not None
-        return not watched and self._problem().l1 == 0.0
-
-    def _fit_together(self, X, y, classes, starts, parts, tasks):
-        """Results of all classes, one-vs-rest or softmax."""
-        sample_weight, class_weight, train_rows, held_out, validation = parts
-        codes = np.searchsorted(classes, y).astype(np.int64)
-        batch = Batch.of(X, codes, sample_weight, train_rows)
-        used = slice(None) if train_rows is None else train_rows
-        weights = None if batch.weights is None else np.ascontiguousarray(batch.weights[used])
-        targets = (
-            np.ascontiguousarray(codes[used]),
-            None,
-            weights,
-            np.arange(len(classes)),
-            np.asarray(class_weight, np.float64),
-        )
-        softmax, watch = self._is_softmax(classes), Watch()
-        if softmax and tasks is not None:
-            if held_out is not None:
-                weights = None if sample_weight is None else sample_weight[held_out]
-                validation = X[held_out], y[held_out], weights
-            score = None if validation is None else partial(self._accuracy, classes, *validation)
-            watch = Watch(score, tasks.listener(0, partial(_whole_moment, classes)))
-        team = Team(self.n_jobs, shared_memory=self._shared_memory)
-        if tasks is not None and self.learning_rate == "auto":
-            return self._train_together(batch, starts, team, targets, softmax, watch)
-        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        n_epochs = 1 if tasks is None else None
-        return self._train_softmax(batch, starts, team, seed, targets[-1], n_epochs, watch)
-
-    def _accuracy(self, classes, X, y, sample_weight, w, intercept):
-        """Share of rows whose largest score is that of their class."""
-        scores, _ = score_rows(X, w, intercept, self.n_jobs)
-        hit = classes[scores.argmax(axis=1)] == y
-        return float(np.average(hit, weights=sample_weight))
 
     def _moment(self, classes, starts, results, k, w, intercept, history):
         """Fitted attributes while class k is trained."""
@@ -296,107 +242,3 @@ class BaseClassifier(ClassifierMixin, BaseParallelSGD):
         coef, intercepts = (np.array(values) for values in zip(*pairs, strict=True))
         history = history.arrays()
         return dict(coef_=coef, intercept_=intercepts, classes_=classes, history_=history)
-
-    def decision_function(self, X):
-        """Signed distances to the hyperplanes, in units of 1 / ||coef_||.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            x.w + b for each class; for two classes of `classes_[1]` alone.
-        """
-        scores = self._score(X)
-        return scores.ravel() if scores.shape[1] == 1 else scores
-
-    def predict(self, X):
-        """Most likely class of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to classify.
-
-        Returns
-        -------
-        y_pred : ndarray of shape (n_samples,)
-            Labels from `classes_`.
-        """
-
-        def most_likely(scores):
-            if scores.shape[1] == 1:
-                return self.classes_[(scores[:, 0] > 0).astype(np.intp)]
-            return self.classes_[scores.argmax(axis=1)]
-
-        return self._score(X, most_likely)
-
-    def _has_probabilities(self):
-        if self.loss not in ("log_loss", "modified_huber"):
-            raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
-        return True
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X):
-        """Probability of each class, for loss="log_loss" and "modified_huber" only.
-
-        With multi_class="multinomial" the softmax of the scores. Else, for several classes, the
-        one-vs-rest probabilities, normalised to sum to 1 (Zadrozny & Elkan 2002); for the modified Huber loss (clip(score, -1, 1) + 1) / 2
-        (Zhang 2004).
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
-        """
-        if self._is_softmax(self.classes_):
-            return self._score(X, partial(softmax, axis=1))
-        return self._score(X, _from_log_odds if self.loss == "log_loss" else _from_clipped)
-
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X):
-        """Logarithm of `predict_proba`; -inf where a modified Huber probability is 0.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        log_probabilities : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
-        """
-        return np.log(self.predict_proba(X))
-
-
-def _whole_moment(classes, k, w, intercept, history):
-    """Fitted attributes between two epochs of all classes."""
-    history = history.arrays()
-    return dict(coef_=w, intercept_=intercept, classes_=classes, history_=history)
-
-
-def _from_log_odds(scores):
-    return _probabilities(expit(scores))
-
-
-def _from_clipped(scores):
-    return _probabilities((np.clip(scores, -1, 1) + 1) / 2)
-
-
-def _probabilities(positive):
-    """Of each class, from the one-vs-rest probabilities; for two classes from the second's."""
-    if positive.shape[1] == 1:
-        return np.hstack([1 - positive, positive])
-    sums = positive.sum(axis=1, keepdims=True)
-    # Every class may have probability 0: then none is better than another.
-    positive = np.where(sums == 0, 1, positive)
-    return positive / positive.sum(axis=1, keepdims=True)

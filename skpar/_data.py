@@ -86,6 +86,7 @@ class Batch:
     starts: np.ndarray | None  # CSR only, int64
     shape: tuple
     subset: np.ndarray | None = None
+    partitioned = False  # whether the rows are elsewhere (`_partitions`)
 
     @classmethod
     def of(cls, X, targets, weights=None, subset=None):
@@ -110,6 +111,13 @@ class Batch:
     def n_rows(self):
         """Rows in use."""
         return self.shape[0] if self.subset is None else len(self.subset)
+
+    @property
+    def total_weight(self):
+        """The sum of the weights of the rows in use, None where there are none."""
+        if self.weights is None:
+            return None
+        return float((self.weights if self.subset is None else self.weights[self.subset]).sum())
 
     @property
     def row_numbers(self):
@@ -159,7 +167,9 @@ class Batch:
         """At most n rows in use as a matrix, drawn without replacement."""
         rows = np.arange(self.n_rows)
         if n < self.n_rows:
-            rows = np.sort(np.random.default_rng(seed).choice(self.n_rows, n, replace=False))
+            rows = np.sort(
+                np.random.default_rng(seed).choice(self.n_rows, n, replace=False, shuffle=False)
+            )
         rows = rows if self.subset is None else self.subset[rows]
         return self.matrix()[rows]
 
@@ -168,6 +178,11 @@ class Batch:
         if self.sparse:
             return sp.csr_matrix((self.values, self.columns, self.starts), self.shape)
         return self.values
+
+    def take(self, rows):
+        """The given rows as a batch with memory of its own."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Batch.of(self.matrix()[rows], self.targets[rows], weights)
 
     def chunk_blocks(self, block_rows):
         """How many blocks make one uninterrupted call of a kernel."""

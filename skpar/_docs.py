@@ -26,11 +26,12 @@ l1_ratio : float or None, default=0.15
 fit_intercept : bool, default=True
     Whether to learn an intercept.
 max_iter : int, default=1000
-    Most epochs (passes over the rows) that `fit` runs.
+    Most epochs (passes over the rows, or steps by full gradients) that `fit` runs.
 tol : float or None, default=1e-3
-    `fit` stops when `n_iter_no_change` epochs in a row gain less than this: in the mean loss
-    met during the epoch plus the penalty, or, with `early_stopping`, in the validation score.
-    None: never.
+    With learning_rate='auto', how far above its minimum the objective may end, relative to its
+    value: 1e-3 is 0.1 %. With the other schedules `fit` stops when `n_iter_no_change` epochs in
+    a row gain less than this, in the mean loss met during the epoch plus the penalty or, with
+    `early_stopping`, in the validation score. None: when no step gains anything, and never.
 shuffle : bool, default=True
     Whether each epoch visits the rows in a new random order (blocks of 8 consecutive rows,
     or single rows where neighbouring targets are visibly alike).
@@ -48,25 +49,26 @@ n_jobs : int or None, default=None
 STEPS_CLASSIFIER = """
 random_state : int, RandomState instance or None, default=None
     Seeds the order of rows and the validation split.
-learning_rate : str, default='optimal'
-    The step size eta of sample number t: 'optimal', 1 / (alpha (t + t0)) with Bottou's t0;
+learning_rate : str, default='auto'
+    'auto' needs no tuning and no scaled columns: it ends at the optimum that `tol` asks for,
+    by full gradients, on wide sparse rows after stochastic steps of a size that it finds. The
+    others give the step size eta of sample number t: 'optimal', 1 / (alpha (t + t0)) with Bottou's t0;
     'constant', eta0; 'invscaling', eta0 / t**power_t; 'adaptive', eta0, divided by 5 each
     time that the stopping rule would end the fit, down to 1e-6; 'pa1' and 'pa2', the
     passive-aggressive steps, for loss='hinge'.
 eta0 : float, default=0.01
-    The first step size, in (0, inf); the aggressiveness of 'pa1' and 'pa2'.
+    The first step size of 'constant', 'invscaling' and 'adaptive', in (0, inf); the
+    aggressiveness of 'pa1' and 'pa2'.
 power_t : float, default=0.5
     The exponent of 'invscaling'.
 """
-STEPS_REGRESSOR = (
-    STEPS_CLASSIFIER.replace("default='optimal'", "default='invscaling'")
-    .replace("loss='hinge'", "loss='epsilon_insensitive'")
-    .replace("power_t : float, default=0.5", "power_t : float, default=0.25")
+STEPS_REGRESSOR = STEPS_CLASSIFIER.replace("loss='hinge'", "loss='epsilon_insensitive'").replace(
+    "power_t : float, default=0.5", "power_t : float, default=0.25"
 )
 EARLY_STOPPING = """
 early_stopping : bool, default=False
-    Whether to hold out `validation_fraction` of the rows, stop on their score, and return the
-    best weights seen.
+    Whether to hold out `validation_fraction` of the rows (or to use the validation set given
+    to `fit`), stop on their score, and return the best weights seen.
 validation_fraction : float, default=0.1
     Share of the rows held out, in (0, 1).
 n_iter_no_change : int, default=5
@@ -81,15 +83,25 @@ warm_start : bool, default=False
     Whether `fit` starts from the last fit's coefficients.
 average : bool or int, default=False
     Whether `coef_` is the average over all updates; an int is the sample number from which
-    to average.
+    to average. 'auto' averages as it needs, whatever this says.
 """
 PARALLEL = """
-scheme : {'model-averaging'}, default='model-averaging'
-    Who owns the weights: each shard trains its own for an epoch, then they are averaged.
+scheme : {'model-averaging', 'gradient-averaging'}, default='model-averaging'
+    How shards of the rows make one model. 'model-averaging': each trains its own for a round,
+    then they are averaged, once to sixteen times an epoch. 'gradient-averaging': all compute
+    the gradient of a batch at the same weights and one step is taken; apart from rounding the
+    number of shards makes no difference. learning_rate='auto' on rows in memory uses it for the
+    stochastic epochs with which wide sparse rows start.
 n_shards : int or None, default=None
-    Number of shards; None is the number of workers, at most one for each 32,768 rows (models
-    of fewer rows lose more by the split than a second worker gains). Fix it for the same result
-    everywhere.
+    Number of shards; None is the number of workers, fewer where shards would be too small to
+    be worth a worker. Fix it for the same result everywhere.
+batch_size : int or 'auto', default='auto'
+    For 'gradient-averaging': rows of a step, all shards together. The step is that of as many
+    samples, at most what the curvature allows. 'auto' makes 32 to 256 steps an epoch.
+inner_n_jobs : int or None, default=None
+    For 'model-averaging': threads of a worker that train its shard together, without locks;
+    `n_jobs` counts all threads, so there are `n_jobs` // `inner_n_jobs` workers. Results are
+    then equal within the noise of SGD and no longer to the bit. None is off.
 """
 HOGWILD = """
 scheme : {'lock-free', 'locked'}, default='lock-free'
@@ -137,12 +149,14 @@ feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of features, where `X` has string names.
 history_ : dict of ndarray of shape (`n_iter_`,)
     One entry an epoch: 'epoch', 'samples' (seen so far), 'time' (seconds since the start),
-    'objective' (of the weights that the user would get), 'validation_score' (NaN without
-    `early_stopping`), 'step_size', 'rows_per_second'. Means over classes for several.
+    'objective' (of the weights that the user would get; on large data, for scikit-learn's
+    schedules, all but the last from a sample of the rows), 'validation_score' (NaN without
+    validation rows), 'step_size', 'rows_per_second'. Means over classes for several.
 eta0_ : float
-    The first step size in use.
+    The first step size in use; 1 where 'auto' needed full gradients alone.
 scheme_ : str
-    The scheme in use: 'sequential' where one worker was enough.
+    The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'sequential'
+    where one worker was enough.
 n_workers_ : int
     Workers in use.
 """

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from skpar._auto import CAUTION, NOTHING, take
+from skpar._auto import CAUTION, NOTHING
 from skpar._many import ManyDescent
-from skpar._outputs import ManyObjective
+from skpar._outputs import ManyObjective, take
 
 # Outputs at their optimum are left out of the passes once they are this share of those in work.
 WORTH_LEAVING = 0.25

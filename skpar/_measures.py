@@ -5,23 +5,49 @@ import numpy as np
 from skpar._kernels.margins import total_loss
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
-CURVATURE_ROWS = 5000
-CURVATURE_NUMBERS = 1 << 18
-FREQUENCY_ROWS = 20_000
+# Beyond this many stored values the objective of an epoch is that of a sample of the rows.
+EXACT_NUMBERS = 1 << 18
+SAMPLE_ROWS = 2048
+SAMPLE_SHARE = 1 / 64
+SAMPLE_SPANS = 16
+# Below this many stored values waking workers costs more than they save on a sample.
+SERIAL_NUMBERS = 1 << 23
+SAMPLED_ROWS = 5000
+LEAST_ROWS = 500
+SAMPLED_NUMBERS = 1 << 18
+# Up to so many columns an array of counts is cheaper than sorting.
+COUNTED_COLUMNS = 1 << 20
 POWER_ITERATIONS = 8
 
 
-def mean_loss(fit, w, intercept):
-    """The loss part of the objective, summed in an order that does not depend on workers."""
+def is_large(fit):
+    """Whether the exact objective would cost a good part of an epoch's time, every epoch."""
+    return fit.batch.work > EXACT_NUMBERS
+
+
+def mean_loss(fit, w, intercept, sampled=False):
+    """The loss part of the objective, summed in an order that does not depend on workers.
+
+    With `sampled` it is that of spans of rows spread evenly over the data, always the same.
+    """
+    if fit.shards is not None:
+        share = 1 / len(fit.shards) if sampled else None
+        arguments = [(shard, fit.problem, w, intercept, share) for shard in fit.shards]
+        sums = np.sum(fit.team.run(shard_loss, arguments), axis=0)
+        return float(sums[0] / sums[1])
     batch = fit.batch
     loss = fit.problem.loss_kernel()
-    chunk = batch.chunk_blocks(1)
-    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, chunk)]
+    chunk = step = batch.chunk_blocks(1)
+    if sampled:
+        step = max(1, batch.n_rows // SAMPLE_SPANS)
+        rows = max(SAMPLE_ROWS, SAMPLE_SHARE * batch.n_rows)
+        chunk = max(1, min(step, int(rows / SAMPLE_SPANS)))
+    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, step)]
 
     def share(part):
         return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]
 
-    if not fit.team.on_threads or len(spans) < 2:
+    if len(spans) < 2 or (sampled and batch.work < SERIAL_NUMBERS):
         sums = share(spans)
     else:
         width = min(fit.team.threads, len(spans))
@@ -29,33 +55,55 @@ def mean_loss(fit, w, intercept):
         sums = np.empty(len(spans))
         for k, part in enumerate(parts):
             sums[k::width] = part
-    return float(np.sum(sums)) / batch.n_rows
+    return float(np.sum(sums)) / sum(hi - lo for lo, hi in spans)
 
 
-def frequent_columns(batch, least_share, most, seed):
-    """Columns that at least this share of the rows have, at most so many, from a sample."""
-    X = batch.sample(FREQUENCY_ROWS, seed)
-    columns, counts = np.unique(X.indices, return_counts=True)
-    kept = counts >= least_share * X.shape[0]
+def shard_loss(shard, problem, w, intercept, share=None):
+    """(sum of the losses, rows) of one shard, or of this share of a sample's spans.
+
+    The spans depend on its rows alone.
+    """
+    loss = problem.loss_kernel()
+    chunk = step = shard.chunk_blocks(1)
+    if share is not None:
+        n_spans = max(1, int(SAMPLE_SPANS * share))
+        step = max(1, shard.n_rows // n_spans)
+        rows = max(SAMPLE_ROWS * share, SAMPLE_SHARE * shard.n_rows)
+        chunk = max(1, min(step, int(rows / n_spans)))
+    spans = [(lo, min(lo + chunk, shard.n_rows)) for lo in range(0, shard.n_rows, step)]
+    rows, subset = shard.rows, shard.subset
+    total = sum(total_loss(rows, loss, w, intercept, lo, hi, subset) for lo, hi in spans)
+    return total, sum(hi - lo for lo, hi in spans)
+
+
+def sampled_rows(fit):
+    """A few thousand rows, for what `frequent_columns` and `curvatures` estimate."""
+    rows = LEAST_ROWS + int(SAMPLED_NUMBERS / fit.batch.row_numbers)
+    return fit.batch.sample(min(SAMPLED_ROWS, rows), fit.seed)
+
+
+def frequent_columns(X, least_share, most):
+    """Columns that at least this share of the rows of X have, at most so many."""
+    if X.shape[1] <= COUNTED_COLUMNS:
+        counts = np.bincount(X.indices, minlength=X.shape[1])
+        columns = np.arange(X.shape[1])
+    else:
+        columns, counts = np.unique(X.indices, return_counts=True)
+    kept = counts >= max(1.0, least_share * X.shape[0])
     columns, counts = columns[kept], counts[kept]
     if len(columns) > most:
         columns = np.sort(columns[np.argsort(-counts, kind="stable")[:most]])
     return columns.astype(np.int64)
 
 
-def curvatures(fit, columns=None):
-    """How sharply the objective may curve along each of `columns` (all), the intercept last.
+def curvatures(fit, X):
+    """How sharply the objective may curve along each column of X, the intercept last.
 
     The smaller of two bounds: the Hessian's top eigenvalue (eight power iterations) and its
     absolute row sums (Gershgorin), which tell hot columns from cold ones. Both come from a
-    sample of the rows and the loss's largest second derivative; a few percent do no harm.
+    sample X of the rows and the loss's largest second derivative; a few percent do no harm.
     """
     batch = fit.batch
-    X = batch.sample(
-        min(CURVATURE_ROWS, 500 + int(CURVATURE_NUMBERS / batch.row_numbers)), fit.seed
-    )
-    if columns is not None:
-        X = X[:, columns]
     rng = np.random.default_rng(fit.seed)
     v, top = rng.standard_normal(X.shape[1]).astype(X.dtype), 0.0
     for _ in range(POWER_ITERATIONS):

@@ -24,10 +24,27 @@ LEAST_WORK = 1 << 14
 PAIRS_WITH_HESSIAN = 10
 PAIRS_WITH_DIAGONAL = 30
 # The Hessian is renewed when the rows' curvatures have changed by this share of their sum.
-RENEW_SHARE = 0.05
+RENEW_SHARE = 0.3
 RENEW_SHARE_SAMPLED = 0.3
 JITTER = 1e-10
+# Mean squares beyond this overflow in their products.
+MOST_SQUARE = 1e150
 MATRIX_SPANS = 8
+
+
+def checked_moments(objective):
+    """Means and mean squares of the columns; raises where they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, square = objective.moments()
+    if not np.all(square < MOST_SQUARE):
+        column = int(np.argmin(square < MOST_SQUARE))
+        largest = float(np.abs(objective.batch.matrix()[:, [column]]).max())
+        raise ValueError(
+            f"Floating-point under-/overflow occurred at epoch #1: column {column} of X has "
+            f"numbers up to {largest:.3g}, whose squares overflow. Scaling input data with "
+            "StandardScaler or MinMaxScaler might help."
+        )
+    return mean, square
 
 
 class Frame:
@@ -40,7 +57,7 @@ class Frame:
     def __init__(self, objective):
         d = objective.d
         self.d, self.has_intercept = d, objective.has_intercept
-        mean, square = objective.moments()
+        mean, square = checked_moments(objective)
         if objective.batch.sparse or not self.has_intercept:
             self.center, spread = np.zeros(d), square
         else:
@@ -97,7 +114,7 @@ class Matrix:
         self.objective, self.frame, self.rows_wanted = objective, frame, rows
         self.exact = rows >= objective.n
         self.pairs = PAIRS_WITH_HESSIAN
-        self.curvatures = None
+        self.curvatures = self.point = None
         self.rng = np.random.default_rng(0)
 
     def outdated(self, curvatures):

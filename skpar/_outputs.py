@@ -7,12 +7,20 @@ the same bits for any number of workers, as in `_objective`.
 
 import numpy as np
 
+from skpar._data import Batch
 from skpar._kernels.outputs import Targets, output_losses, sparse_combine, sparse_margins
 from skpar._objective import Objective
 
 # Numbers of dense rows worked on together: they stay in the cache between the two products.
 CHUNK_NUMBERS = 1 << 17
 CHUNK_ROWS = 1024
+
+
+def take(batch, rows):
+    """A batch of its own with these positions of another."""
+    rows = rows if batch.subset is None else batch.subset[rows]
+    weights = None if batch.weights is None else batch.weights[rows]
+    return Batch.of(batch.matrix()[rows], batch.targets[rows], weights)
 
 
 class ManyPoint:

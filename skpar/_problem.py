@@ -1,6 +1,7 @@
 """What is minimised: the loss, the penalty and the schedule, in one frozen record."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -101,6 +102,7 @@ class Problem:
         """Whether x.w + b is the logarithm of the predicted mean."""
         return self.loss in DEVIANCES and self.power_in_use != 0.0
 
+    @lru_cache(maxsize=64)  # noqa: B019  (frozen, a few numbers each; an epoch asks for it twice)
     def recipe(self, sparse, eta0, *, average=0, track_loss=False):
         """The compiled record of one step; `eta0` stands for the problem's own ("adaptive")."""
         rate = SPARSE_INTERCEPT_RATE if sparse else 1.0

@@ -6,6 +6,7 @@ with a sentinel each; an error of one, or the consumer's, ends all.
 """
 
 import threading
+import warnings
 from collections import deque
 from time import perf_counter
 
@@ -189,18 +190,30 @@ class Readers:
         ]
 
     def __enter__(self):
-        for thread in self.threads:
-            thread.start()
+        try:
+            for thread in self.threads:
+                thread.start()
+        except BaseException:  # Ctrl-C between two of them
+            self.__exit__(KeyboardInterrupt)
+            raise
         return self
 
     def __exit__(self, kind, *_):
         self.queue.close()
-        if any(thread.is_alive() for thread in self.threads):
+        started = [thread for thread in self.threads if thread.ident is not None]
+        if any(thread.is_alive() for thread in started):
             self.source.close()
         stalled = kind is not None and issubclass(kind, TimeoutError)
         until = perf_counter() + (STALL_GRACE_SECONDS if stalled else GRACE_SECONDS)
-        for thread in self.threads:
+        for thread in started:
             thread.join(max(0.0, until - perf_counter()))
+        if kind is None and any(thread.is_alive() for thread in started):
+            at = ", ".join(self.queue.reading.values())
+            warnings.warn(
+                f"a reader is still in its source ({at}); its thread ends when the source returns",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _run(self, reader):
         queue = self.queue

@@ -11,11 +11,11 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._collections import blockwise, computed, fit_targets, is_collection, rows_of
 from skpar._data import Batch
 from skpar._links import check_targets, starting_intercept
 from skpar._train import Watch
 from skpar._validation import check_validation, scorer
-from skpar._workers import Team
 
 REGRESSION_LOSSES = {
     "squared_error",
@@ -57,7 +57,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data, dense or CSR; float32 data are trained in float32.
+            Training data, dense or CSR; float32 data are trained in float32. The data-parallel
+            family takes Dask arrays and DataFrames too, each partition a shard.
         y : array-like of shape (n_samples,)
             Targets.
         coef_init : array-like of shape (n_features,), default=None
@@ -86,6 +87,12 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             loss, or the weights overflow.
         """
         self._check_parameters()
+        if is_collection(X):
+            rows = rows_of(self, X, y, sample_weight, X_val)
+            if rows is not None:
+                self._refuse_collection()
+                return fit_targets(self, rows, coef_init, intercept_init)
+            X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
         if self.warm_start and hasattr(self, "coef_"):
             coef_init = self.coef_ if coef_init is None else coef_init
@@ -137,6 +144,14 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             intercept_init = starting_intercept(problem, y, sample_weight)
         return self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
 
+    def _refuse_collection(self):
+        problem = self._problem()
+        if problem.has_log_link or problem.loss == "quantile":
+            raise ValueError(
+                f"loss={self.loss!r} needs rows in memory, X is a Dask collection: give "
+                "X.compute(), or choose another loss."
+            )
+
     def _fit_targets(self, X, y, sample_weight, start, validation=None, tasks=None):
         """Train the weight vector; without tasks one epoch."""
         n_epochs = 1 if tasks is None else None
@@ -147,12 +162,13 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             score = scorer(batch, held_out, sample_weight, self._explained())
         elif validation is not None:
             score = scorer(Batch.of(*validation), None, validation[2], self._explained())
-        team = Team(self.n_jobs, shared_memory=self._shared_memory)
+        team = self._team()
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        watch, step = Watch(score), self._kept_step(0)
+        watch, kept = Watch(score), self._kept_of(0)
         if tasks is not None:
-            watch, step = Watch(score, tasks.listener(0, _moment)), None
-        result = self._train_one(batch, start, seed, n_epochs, team, watch, step)
+            watch, kept = Watch(score, tasks.listener(0, _moment)), None
+        with team:
+            result = self._train_one(batch, start, seed, n_epochs, team, watch, kept)
         self._keep([result], X.dtype)
         self.coef_ = self.coef_.ravel()
 
@@ -166,6 +182,7 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             return partial(_deviance_explained, problem.power_in_use)
         return _r2
 
+    @blockwise
     def predict(self, X):
         """Predicted targets: x.w + b, for 'poisson', 'gamma' and 'tweedie' its exponential.
 

@@ -38,6 +38,7 @@ class Fit:
     shuffle: bool = True
     start: Weights = field(default_factory=lambda: Weights(np.zeros(0)))
     track_loss: bool = False  # whether passes sum the losses that they meet
+    shards: list | None = None  # placed with the team, where a scheme trains shards apart
 
     def recipe(self, eta0, average=0):
         """The compiled step."""
@@ -46,9 +47,9 @@ class Fit:
         )
 
 
-def usable_workers(n_workers, batch, least_rows):
+def usable_workers(n_workers, batch, least_rows, least_numbers=MIN_NUMBERS_PER_WORKER):
     """Fewer workers for small data, so that more cores are never slower."""
-    by_numbers = batch.work // MIN_NUMBERS_PER_WORKER
+    by_numbers = batch.work // least_numbers
     by_rows = batch.n_rows // least_rows
     return int(max(1, min(n_workers, by_numbers, by_rows)))
 
@@ -68,13 +69,14 @@ def new_state(fit, t):
     return state
 
 
-def run_blocks(fit, state, order, recipe, stopped=None):
+def run_blocks(fit, state, order, recipe, stopped=None, span=None):
     """The sequential pass, in calls of about a millisecond so that signals are heard."""
     chunk = fit.batch.chunk_blocks(order.block_size)
-    for lo in range(0, order.n_blocks, chunk):
+    begin, end = span or (0, order.n_blocks)
+    for lo in range(begin, end, chunk):
         if stopped is not None and stopped[0]:
             return
-        run(fit.batch.rows, order, state, recipe, lo, min(lo + chunk, order.n_blocks))
+        run(fit.batch.rows, order, state, recipe, lo, min(lo + chunk, end))
 
 
 class Sequential:

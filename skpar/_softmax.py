@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._auto import SEARCH_FACTOR, SEARCH_ROWS, take
+from skpar._auto import SEARCH_FACTOR, SEARCH_ROWS
 from skpar._kernels.outputs import Targets
 from skpar._kernels.softmax import SoftmaxState, run_softmax
-from skpar._outputs import ManyObjective
+from skpar._outputs import ManyObjective, take
 from skpar._schemes import Weights
 
 # The softmax curves at most half as much as its row's squared norm (Boehning 1992).
 CURVATURE = 0.5
 MOST_SEARCH = 24
+# An epoch's objective on large data is that of one row in so many.
+SAMPLED = 8
 
 
 class Softmax:
@@ -41,7 +43,7 @@ class Softmax:
             np.array(start.average_intercept, dtype=np.float64) if average is not None else None,
         )
         self.state.averaged = max(0.0, start.t - fit.problem.average)
-        self._objective = None
+        self._objective = self._sample = None
 
     def epoch(self, number, eta0):
         fit = self.fit
@@ -62,8 +64,13 @@ class Softmax:
         w = np.ascontiguousarray(s.w.T)
         return Weights(w, s.intercept.copy(), average, mean, self.fit.start.t)
 
-    def mean_loss(self, w, intercept):
-        """The loss part of the objective over the rows in use."""
+    def mean_loss(self, w, intercept, sampled=False):
+        """The loss part of the objective over the rows in use, or over one in eight."""
+        if sampled:
+            if self._sample is None:
+                rows = np.arange(0, self.fit.batch.n_rows, SAMPLED)
+                self._sample = _smooth(self.fit, take(self.fit.batch, rows), self.factors)
+            return _loss(self._sample, w, intercept)
         if self._objective is None:
             self._objective = _smooth(self.fit, self.fit.batch, self.factors)
         return _loss(self._objective, w, intercept)

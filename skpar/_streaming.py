@@ -12,7 +12,7 @@ from skpar._chunks import n_rows_of, permuted
 from skpar._queue import END, ChunkQueue, Readers
 from skpar._state import get_state, set_state
 from skpar._stream_progress import Progress
-from skpar._stream_records import Item, Place, checked
+from skpar._stream_records import Item, Place, arrays_of, checked
 from skpar._stream_score import score_chunks
 
 
@@ -36,7 +36,8 @@ class Run:
     def __init__(self, estimator, source, validation, options, teller):
         self.estimator, self.source, self.validation = estimator, source, validation
         self.options, self.teller = options, teller
-        self.place, self.best = Place(), None
+        self.place, self.best, self.saved = Place(), None, False
+        self.halted = False  # by a callback; a later run goes on from here
         self.fitted = hasattr(estimator, "classes_") or hasattr(estimator, "n_features_in_")
         self.n_features = getattr(estimator, "n_features_in_", None)
 
@@ -52,6 +53,7 @@ class Run:
             {"identity": identity, "place": asdict(self.place), "now": meta, "best": best_meta},
         )
         self.options.clock.restart()
+        self.saved = True
 
     def load(self, groups, meta):
         """Go on where a checkpoint was written."""
@@ -59,6 +61,7 @@ class Run:
         if meta["best"] is not None:
             self.best = groups.get("best", {}), meta["best"]
         self.place = Place(**meta["place"])
+        self.place.stopped &= self.options.early_stopping
         self.fitted = self.place.samples > 0
         self.n_features = getattr(self.estimator, "n_features_in_", None)
 
@@ -67,14 +70,14 @@ class Run:
     def run(self, identity=None):
         """All epochs that are left; the best weights at the end, with early stopping."""
         place = self.place
-        while place.epoch < self.options.n_epochs and not place.stopped:
-            self._epoch(identity)
+        history = place.history
+        while place.epoch < self.options.n_epochs and not place.stopped and not self.halted:
+            history = self._epoch(identity)
             if identity is not None:
                 self.save(identity)
         if self.options.early_stopping and self.best is not None:
             set_state(self.estimator, *self.best)
-        keys = place.history[0] if place.history else {}
-        self.estimator.history_ = {k: np.array([e[k] for e in place.history]) for k in keys}
+        self.estimator.history_ = arrays_of(history)
 
     def _order(self, epoch):
         """The parts of an epoch, the same whenever it is asked for."""
@@ -103,6 +106,7 @@ class Run:
         return prepare
 
     def _epoch(self, identity):
+        """Train an epoch, or what is left of it; the history with it."""
         place, options = self.place, self.options
         parts = self._order(place.epoch)
         first, skip = place.part, place.chunk
@@ -113,17 +117,23 @@ class Run:
         self.teller.epoch_begins(len(parts))
         self._begin, self._before = perf_counter(), place.seconds
         with Readers(self.source, left, queue, prepare, n_readers):
-            while not place.stopped and (item := queue.get(options.timeout)) is not END:
+            while not self.halted and (item := queue.get(options.timeout)) is not END:
                 self._train(item)
                 place.seconds = self._before + perf_counter() - self._begin
                 done = item.part - place.part
-                place.part, place.chunk = item.part, item.number + 1
-                place.stopped = self.teller.chunk_ends(self._progress(queue, parts), done)
-                if identity is not None and not place.stopped and options.clock.due():
-                    self.save(identity)
+                # Without an order a part may come after later ones; nobody resumes there.
+                place.part, place.chunk = max(place.part, item.part), item.number + 1
+                self.halted = self.teller.chunk_ends(self._progress(queue, parts), done)
+                if identity is not None and (options.clock.due() or not self.saved):
+                    self.save(identity)  # at once the first time: it may be refused
         if place.chunks == 0:
             raise ValueError("the source has no rows: no chunk came in an epoch")
-        self._end_epoch(self._progress(queue, parts))
+        unfinished = self.halted
+        entry = self._entry(self._progress(queue, parts, ended=True))
+        if unfinished:
+            return [*place.history, entry]
+        self._end_epoch(entry)
+        return place.history
 
     def _train(self, item):
         place, options, X = self.place, self.options, item.X
@@ -164,7 +174,7 @@ class Run:
 
     # -- telling ----------------------------------------------------------------------------
 
-    def _progress(self, queue, parts):
+    def _progress(self, queue, parts, ended=False):
         place, options = self.place, self.options
         seconds = perf_counter() - self._begin
         return Progress(
@@ -177,45 +187,50 @@ class Run:
             training_waits=queue.get_seconds / max(seconds, 1e-9),
             reading_waits=queue.put_seconds / max(seconds * options.n_readers, 1e-9),
             objective=place.objective_sum / max(place.rows, 1),
-            seconds_left=self._seconds_left(parts),
+            seconds_left=self._seconds_left(1.0 if ended else self._share(parts)),
         )
 
-    def _seconds_left(self, parts):
+    def _share(self, parts):
+        """How much of the epoch is done; 0 where nothing tells."""
         place, history = self.place, self.place.history
         rows = history[0]["samples"] if history else self.source.schema.n_rows
         if rows is not None:
-            share = place.rows / max(rows, 1)
-        elif len(parts) > 1:
-            share = place.part / len(parts)
-        else:
-            share = 0.0
-        if history:  # a cache may have made the first epoch the slowest
-            an_epoch = history[-1]["time"] - (history[-2]["time"] if len(history) > 1 else 0.0)
-        else:
-            an_epoch = place.seconds / share if share else math.nan
-        return max(0.0, an_epoch * (self.options.n_epochs - place.epoch - share))
+            return min(1.0, place.rows / max(rows, 1))
+        return place.part / len(parts) if len(parts) > 1 else 0.0
 
-    def _end_epoch(self, progress):
-        place, options = self.place, self.options
+    def _seconds_left(self, share):
+        place, history = self.place, self.place.history
+        if share == 1.0 or not history:
+            an_epoch = place.seconds / share if share else math.nan
+        else:  # the last one: a cache makes the first slower than the others
+            an_epoch = history[-1]["time"] - (history[-2]["time"] if len(history) > 1 else 0.0)
+        return an_epoch * (self.options.n_epochs - place.epoch - share)
+
+    def _entry(self, progress):
+        """The history's entry of an epoch, scored."""
+        place = self.place
         score = math.nan if self.validation is None else self._score()
-        place.total_seconds += place.seconds
-        place.history.append(
-            {
-                "epoch": place.epoch + 1,
-                "samples": place.samples,
-                "time": place.total_seconds,
-                "objective": progress.objective,
-                "validation_score": score,
-                "step_size": self._last("step_size"),
-                "rows_per_second": progress.rows_per_second,
-                "training_waits": progress.training_waits,
-                "reading_waits": progress.reading_waits,
-            }
-        )
-        place.stopped |= self.teller.epoch_ends(progress, score)
-        if options.early_stopping:
-            self._judge(score)
+        entry = {
+            "epoch": place.epoch + 1,
+            "samples": place.samples,
+            "time": place.total_seconds + place.seconds,
+            "objective": progress.objective,
+            "validation_score": score,
+            "step_size": self._last("step_size"),
+            "rows_per_second": progress.rows_per_second,
+            "training_waits": progress.training_waits,
+            "reading_waits": progress.reading_waits,
+        }
+        self.halted |= self.teller.epoch_ends(progress, arrays_of([*place.history, entry]))
+        return entry
+
+    def _end_epoch(self, entry):
+        place = self.place
+        place.history.append(entry)
+        if self.options.early_stopping:
+            self._judge(entry["validation_score"])
         place.epoch += 1
+        place.total_seconds = entry["time"]
         place.part = place.chunk = place.chunks = place.rows = 0
         place.objective_sum = place.seconds = 0.0
 

@@ -7,9 +7,9 @@ from time import perf_counter
 
 import numpy as np
 
-from skpar._auto import kept_step
+from skpar._auto import blend, bound_for, resume
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
-from skpar._measures import mean_loss
+from skpar._measures import is_large, mean_loss
 
 # "adaptive" gives up below this step size, as in scikit-learn.
 SMALLEST_ADAPTIVE_STEP = 1e-6
@@ -54,7 +54,7 @@ class Result:
     scheme: str
     n_workers: int
     finished: bool = True  # whether the stopping rule ended the fit, not `max_iter`
-    auto_step: float | None = None  # of stochastic steps, for the next partial_fit
+    kept: object = None  # what the next partial_fit goes on from
 
 
 def users_weights(fit, weights, samples):
@@ -67,7 +67,11 @@ def users_weights(fit, weights, samples):
 
 def check_finite(weights, epoch):
     """Raise where the weights overflowed, as scikit-learn does."""
-    if np.all(np.isfinite(weights.intercept)) and np.all(np.isfinite(weights.w)):
+    # One pass where all is well: the squares' sum is finite only if every weight is.
+    intercepts = np.all(np.isfinite(weights.intercept))
+    if intercepts and np.isfinite(np.vdot(weights.w, weights.w)):
+        return
+    if intercepts and np.all(np.isfinite(weights.w)):
         return
     raise ValueError(
         f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
@@ -99,7 +103,7 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
     score = watch.score
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     eta0, best_score, best = fit.problem.eta0, -math.inf, None
-    begin, finished = perf_counter(), False
+    begin, finished, sampled = perf_counter(), False, is_large(fit)
     # A scheme of many weight vectors has a mean loss of its own.
     measure = getattr(scheme, "mean_loss", None) or partial(mean_loss, fit)
     for number in range(options.max_iter):
@@ -111,7 +115,7 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
         if check:
             check_finite(weights, number + 1)
         w, intercept = users_weights(fit, weights, samples)
-        objective = measure(w, intercept) + fit.problem.penalty_value(w)
+        objective = measure(w, intercept, sampled) + fit.problem.penalty_value(w)
         value = score(w, intercept) if score is not None else math.nan
         history.add(
             EpochInfo(
@@ -138,6 +142,8 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
                 break
             eta0 /= ADAPTIVE_DIVISOR
             rule.restart()
+    if sampled:
+        history.end_at(measure(w, intercept) + fit.problem.penalty_value(w))
     w, intercept = best if best is not None else (w, intercept)
     return Result(
         weights=replace(weights, t=fit.start.t + (number + 1) * fit.batch.shape[0]),
@@ -194,8 +200,6 @@ def train_auto(fit, auto, options, watch=NOBODY):
     weights = replace(
         fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
     )
-    if fit.start.average is not None:
-        weights.average, weights.average_intercept = w.copy(), intercept
     return Result(
         weights=weights,
         user_w=w,
@@ -209,19 +213,25 @@ def train_auto(fit, auto, options, watch=NOBODY):
     )
 
 
-def train_on(fit, make_scheme, options, step, kept_step=kept_step):
+def train_on(fit, make_scheme, options, kept):
     """One call of partial_fit with learning_rate="auto": an epoch with the step size kept.
 
     The first call finds the step. Where an epoch ends above both where it began and w = 0, it
     is repeated from its start with half the step.
     """
-    step, value_before = kept_step(fit, step)
+    most = bound_for(fit)
+    fit, kept = resume(fit, kept)
     for _ in range(MOST_HALVINGS):
-        tried = replace(fit, problem=replace(fit.problem, eta0=step))
+        tried = replace(fit, problem=replace(fit.problem, eta0=kept.step))
         result = train(tried, make_scheme(tried), options, check=False)
-        if result.history["objective"][-1] <= value_before * (1 + 1e-6) or value_before == 0.0:
-            return replace(result, auto_step=step, eta0=step)
-        step *= 0.5
+        left = blend(kept, result.weights, fit.batch.n_rows)
+        value = mean_loss(fit, left.average, left.average_intercept)
+        value += fit.problem.penalty_value(left.average)
+        if value <= most * (1 + 1e-6) or most == 0.0:
+            result.history["objective"][-1] = value
+            user = dict(user_w=left.average, user_intercept=left.average_intercept)
+            return replace(result, kept=left, eta0=kept.step, **user)
+        kept = replace(kept, step=0.5 * kept.step)
     raise ValueError(
         "No step size lowers the objective on these rows: is a column of X or the targets many "
         "orders of magnitude larger than the others? Scale it (StandardScaler)."

@@ -5,28 +5,63 @@ from numbers import Integral
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skpar import _docs
-from skpar._averaging import MIN_ROWS_PER_SHARD, ModelAveraging
+from skpar._averaging import MIN_NUMBERS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
-from skpar._lockfree import LockFree, sharing_is_safe
+from skpar._gradients import GradientAveraging, least_part
+from skpar._lockfree import LockFree, sharing_is_safe, worthwhile_workers
 from skpar._regressor import BaseRegressor
 from skpar._schemes import MIN_ROWS_PER_WORKER, Sequential, usable_workers
 
 
 class _DataParallel:
-    """Shards train apart."""
+    """Shards of the rows, reduced to one model."""
 
     _shared_memory = False
     _family_constraints = {
-        "scheme": [StrOptions({"model-averaging"})],
+        "scheme": [StrOptions({"model-averaging", "gradient-averaging"})],
         "n_shards": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "inner_n_jobs": [Interval(Integral, 1, None, closed="left"), None],
     }
 
+    def _check_parameters(self, for_partial_fit=False):
+        super()._check_parameters(for_partial_fit)
+        if self.scheme == "gradient-averaging" and self.learning_rate in ("pa1", "pa2"):
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} has no step size for the gradient of a "
+                "batch: choose another one, or scheme='model-averaging'."
+            )
+
+        if self.inner_n_jobs is not None and self.scheme != "model-averaging":
+            raise ValueError(
+                "inner_n_jobs trains shards lock-free, which scheme='gradient-averaging' does "
+                "not: set inner_n_jobs=None, or scheme='model-averaging'."
+            )
+
     def _make_scheme(self, fit):
+        if fit.batch.partitioned:
+            if self.n_shards not in (None, fit.batch.n_shards):
+                raise ValueError(
+                    f"n_shards={self.n_shards}, but X has {fit.batch.n_shards} partitions that "
+                    "are not empty, each a shard: leave n_shards=None, or rechunk X."
+                )
+            if self.scheme == "model-averaging":
+                return ModelAveraging(fit, fit.batch.n_shards, self.inner_n_jobs)
+            return GradientAveraging(fit, fit.batch.n_shards, self.batch_size)
+        if self.scheme == "gradient-averaging":
+            return GradientAveraging(
+                fit, self._shards(fit, least_part(self.batch_size, fit.batch)), self.batch_size
+            )
+        n_shards = self._shards(fit, MIN_NUMBERS_PER_SHARD)
+        if n_shards == 1 and self.inner_n_jobs is None:
+            return Sequential(fit)
+        return ModelAveraging(fit, n_shards, self.inner_n_jobs)
+
+    def _shards(self, fit, least_numbers):
         n_shards = self.n_shards
         if n_shards is None:
-            n_shards = usable_workers(fit.team.size, fit.batch, MIN_ROWS_PER_SHARD)
-        n_shards = min(n_shards, fit.batch.n_rows)
-        return Sequential(fit) if n_shards == 1 else ModelAveraging(fit, n_shards)
+            n_shards = usable_workers(fit.team.size, fit.batch, MIN_ROWS_PER_WORKER, least_numbers)
+        return min(n_shards, fit.batch.n_rows)
 
 
 class _Hogwild:
@@ -40,6 +75,8 @@ class _Hogwild:
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
+        if self.merge_every == "auto":
+            n_workers = worthwhile_workers(fit.batch, n_workers)
         if n_workers == 1 or not sharing_is_safe(fit, self.max_iter):
             return Sequential(fit)
         return LockFree(fit, n_workers, self.merge_every, locked=self.scheme == "locked")
@@ -63,10 +100,10 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
     """Linear classifier trained data-parallel by stochastic gradient descent.
 
     Rows are split into shards, each worker trains on its own, and the models are averaged
-    after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
-    the bit, whatever `n_jobs`, joblib backend and machine load.
+    every so often [1]_. For a given `random_state` and `n_shards` the result is the same to
+    the bit, whatever `n_jobs`, joblib backend (threads, processes, Dask, Ray) and machine load.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
-    one-vs-rest, or with multi_class="multinomial" the softmax of all. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+    one-vs-rest, or with multi_class="multinomial" the softmax of all.
 
     Parameters
     ----------
@@ -126,6 +163,8 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
         average=False,
         scheme="model-averaging",
         n_shards=None,
+        batch_size="auto",
+        inner_n_jobs=None,
         multi_class="ovr",
     ):
         self._store(locals())
@@ -148,10 +187,9 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
     """Linear regressor trained data-parallel by stochastic gradient descent.
 
     Rows are split into shards, each worker trains on its own, and the models are averaged
-    after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
-    the bit, whatever `n_jobs`, joblib backend and machine load.
-    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w). Scale the columns, as
-    for :class:`~sklearn.linear_model.SGDRegressor`.
+    every so often [1]_. For a given `random_state` and `n_shards` the result is the same to
+    the bit, whatever `n_jobs`, joblib backend (threads, processes, Dask, Ray) and machine load.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w).
 
     Parameters
     ----------
@@ -210,6 +248,8 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
         n_jobs=None,
         scheme="model-averaging",
         n_shards=None,
+        batch_size="auto",
+        inner_n_jobs=None,
         power=1.5,
         quantile=0.5,
     ):
@@ -237,7 +277,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
     and now and then adds what it learned to the shared weights [2]_. With one worker the
     result is deterministic, with several it is equal within the noise of their timing.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
-    one-vs-rest, or with multi_class="multinomial" the softmax of all. Scale the columns, as for :class:`~sklearn.linear_model.SGDClassifier`.
+    one-vs-rest, or with multi_class="multinomial" the softmax of all.
 
     Parameters
     ----------
@@ -323,8 +363,7 @@ class HogwildRegressor(_Hogwild, BaseRegressor):
     Workers share one weight vector and update it without locks [1]_: each trains a replica
     and now and then adds what it learned to the shared weights [2]_. With one worker the
     result is deterministic, with several it is equal within the noise of their timing.
-    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w). Scale the columns, as
-    for :class:`~sklearn.linear_model.SGDRegressor`.
+    Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w).
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from _common import ESTIMATORS, is_clf, large_problem, workers
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from skpar import HogwildClassifier, ParallelSGDClassifier, _checkpoint, fit_stream, sources
@@ -365,6 +366,21 @@ def test_early_stopping_resumes_with_its_best(tmp_path):
     np.testing.assert_array_equal(again.coef_, expected.coef_)
 
 
+def test_an_estimator_that_cannot_be_saved_is_refused_at_once(tmp_path):
+    X, y = large_problem()
+    source = sources.arrays(X, y, chunk_rows=100)
+    seen = []
+    with pytest.raises(TypeError, match="attribute _"):
+        fit_stream(
+            MLPClassifier((2,)),
+            source,
+            classes=[0, 1],
+            checkpoint=tmp_path / "run",
+            callbacks=[seen.append],
+        )
+    assert len(seen) == 1
+
+
 def test_more_epochs_go_on(tmp_path):
     X, y = large_problem()
     source = sources.arrays(X, y, chunk_rows=3000)
@@ -373,6 +389,32 @@ def test_more_epochs_go_on(tmp_path):
         model = fit_stream(SGDClassifier(random_state=0), source, n_epochs=n_epochs, **settings)
     straight = fit_stream(SGDClassifier(random_state=0), source, classes=[0, 1], n_epochs=3)
     np.testing.assert_array_equal(model.coef_, straight.coef_)
+
+
+@pytest.mark.parametrize("stops", [[1, 1], [2, 3], [4, 1], [3, 4]])
+def test_a_stop_by_a_callback_is_a_pause(stops, tmp_path):
+    X, y = large_problem()
+    source = sources.arrays(X, y, chunk_rows=3000)  # 4 chunks an epoch
+
+    def run(callbacks, **options):
+        model = SGDClassifier(random_state=0)
+        settings = dict(classes=[0, 1], n_epochs=3, callbacks=callbacks)
+        return fit_stream(model, source, **settings, **options)
+
+    expected = run([])
+    for stop in stops:
+        seen = []
+
+        def pause(progress, seen=seen, stop=stop):
+            seen.append(progress)
+            return len(seen) == stop
+
+        model = run([pause], checkpoint=tmp_path / "run")
+        assert len(seen) == stop
+        assert model.history_["samples"][-1] == model.t_ - 1
+    model = run([], checkpoint=tmp_path / "run")
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    assert model.history_["samples"].tolist() == expected.history_["samples"].tolist()
 
 
 def test_a_run_without_a_seed_resumes_with_its_own(tmp_path):

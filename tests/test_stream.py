@@ -24,6 +24,7 @@ from test_stream_queue import reader_threads
 
 from skpar import HogwildClassifier, HogwildRegressor, ParallelSGDClassifier, fit_stream, sources
 from skpar._source import Schema, Source
+from skpar.callbacks import EarlyStopping
 
 
 @pytest.fixture(autouse=True)
@@ -338,8 +339,47 @@ def test_functions_get_progress_and_may_stop():
     assert seen[0].epoch == 1 and seen[0].n_epochs == 3 and seen[0].seconds_left > 0
 
 
+@pytest.mark.parametrize("kind", ["rows", "parts", "nothing"])
+def test_the_time_that_is_left(kind):
+    """From the rows, from the parts, or from the epochs before, as far as they are known."""
+
+    class Slow(Recorder):
+        def partial_fit(self, X, y, classes=None):
+            time.sleep(0.01)
+            return self
+
+    X, y = numbered(300)
+    rows = sources.arrays(X, y, chunk_rows=100)
+    chunks = list(rows)
+    source = {"rows": rows, "parts": rows.map(lambda *chunk: chunk), "nothing": chunks}[kind]
+    seen = []
+    fit_stream(Slow(), source, classes=[0, 1], n_epochs=3, callbacks=[seen.append])
+    left = [p.seconds_left for p in seen]
+    unknown = {"rows": 0, "parts": 1, "nothing": 3}[kind]
+    assert [math.isnan(x) for x in left] == [k < unknown for k in range(9)]
+    known = [x for x in left if not math.isnan(x)]
+    assert min(known) >= 0 and known[-1] < 0.05
+
+
+@pytest.mark.parametrize("given", ["to the stream", "to the estimator"])
+def test_our_own_early_stopping(given):
+    X, y = np.zeros((100, 1)), np.zeros(100)
+    stop = EarlyStopping(patience=2)
+    model = Scripted([0.5, 0.7, 0.6, 0.7, 0.9])
+    if given == "to the estimator":
+        model._skl_callbacks = [stop]
+    fit_stream(
+        model,
+        sources.arrays(X, y),
+        classes=[0, 1],
+        n_epochs=5,
+        validation=(X, y),
+        callbacks=[stop] if given == "to the stream" else None,
+    )
+    assert model.epoch_ == 3 and stop.stopped_epoch_ == 4
+
+
 def test_scikit_learns_callbacks():
-    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
 
     class Log:
         def __init__(self, stop_after=math.inf):
@@ -497,6 +537,21 @@ def test_a_stall_that_cannot_be_woken_does_not_keep_the_caller():
             recorded(chunks, timeout=0.2)
     finally:
         wake.set()  # its thread ends now: the fixture checks
+
+
+def test_a_stop_while_a_source_is_stuck_is_told(monkeypatch):
+    monkeypatch.setattr("skpar._queue.GRACE_SECONDS", 0.1)
+    wake = threading.Event()
+
+    def chunks():
+        yield np.zeros((4, 3)), np.zeros(4)
+        wake.wait()
+
+    try:
+        with pytest.warns(RuntimeWarning, match="chunk 1 of the iterable"):
+            recorded(chunks, callbacks=[lambda progress: True])
+    finally:
+        wake.set()
 
 
 def test_a_slow_source_is_not_a_stall():

@@ -20,7 +20,7 @@ cdef extern from *:
 
 def compiler():
     """Name and version of the C compiler."""
-    return SKPAR_COMPILER.decode()
+    return SKPAR_COMPILER.decode().strip()
 
 
 def cython_version():

@@ -79,6 +79,7 @@ cdef struct Sums:
 cdef struct Outputs:
     double* margins             # each NULL or as long as the rows of blocks lo to hi
     double* curvatures
+    bint known                  # whether the margins are given rather than wanted
 
 
 cdef inline Py_ssize_t first_position(Order order, Py_ssize_t b) noexcept nogil:
@@ -205,12 +206,16 @@ cdef Sums sum_rows(
     sums.loss = sums.intercept = 0.0
     next_rows(order, hi, most, &at, &c)
     while c.m > 0:
-        margins_of(w, columns, X, b, &c)
+        if out.known:
+            for k in range(c.m):
+                c.p[k] = out.margins[done + k]
+        else:
+            margins_of(w, columns, X, b, &c)
         sums.loss += losses_of(loss, is_log_loss, X, &c)
         for k in range(c.m):
             sums.intercept += c.first[k]
         combine(<const real*>X.values, columns, X, &c, gradient, part)
-        if out.margins != NULL:
+        if out.margins != NULL and not out.known:
             for k in range(c.m):
                 out.margins[done + k] = c.p[k]
         if out.curvatures != NULL:
@@ -252,12 +257,13 @@ cdef const void* weights_of(Rows X, w) except? NULL:
 
 
 def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ssize_t lo,
-                      Py_ssize_t hi, gradient, margins=None, curvatures=None):
+                      Py_ssize_t hi, gradient, margins=None, curvatures=None, bint known=False):
     """Sums over blocks lo to hi of the order, without the GIL.
 
     Adds sum_i s_i loss'(y_i, p_i) x_i into `gradient` (float64), p_i = x_i.w + intercept, and
     returns (sum_i s_i loss(y_i, p_i), sum_i s_i loss'(y_i, p_i)). `margins` and `curvatures`,
-    where given, receive p_i and s_i loss''(y_i, p_i) of these rows in the order visited.
+    where given, receive p_i and s_i loss''(y_i, p_i) of these rows in the order visited. With
+    `known` the margins are given, and `w` and `intercept` are not looked at.
     """
     cdef const void* weights = weights_of(X, w)
     cdef double* target = doubles(gradient, X.n_columns)
@@ -265,6 +271,9 @@ def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ss
     cdef Sums sums
     out.margins = doubles(margins, rows_in(order, lo, hi))
     out.curvatures = doubles(curvatures, rows_in(order, lo, hi))
+    out.known = known
+    if known and margins is None:
+        raise ValueError("known margins must be given")
     # Dense float32 rows are summed in float32 a few hundred at a time.
     part = None if X.is_double or X.sparse else np.zeros(X.n_columns, np.float32)
     cdef float* sum32 = NULL if part is None else <float*><size_t>part.ctypes.data

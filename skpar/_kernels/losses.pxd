@@ -5,6 +5,8 @@ cdef class Loss:
     cdef double value(self, double y, double p) noexcept nogil
     cdef double gradient(self, double y, double p) noexcept nogil
     cdef double curvature(self, double y, double p) noexcept nogil
+    cdef readonly bint expands  # whether the gradient has a series: `expand`
+    cdef void expand(self, double y, double p, double* c) noexcept nogil
     cdef double majorant(self, double y, double p) noexcept nogil
 
 cdef class Smoothed(Loss):

@@ -6,7 +6,7 @@ Classification losses take y in {-1, 1}, the log loss y in {0, 1}. Deviances tak
 of the mean for p.
 """
 
-from libc.math cimport exp, fabs, log, log1p, pow
+from libc.math cimport copysign, exp, fabs, log, log1p, pow
 
 
 cdef class Loss:
@@ -36,6 +36,9 @@ cdef class Loss:
         """
         return self.curvature(y, p)
 
+    cdef void expand(self, double y, double p, double* c) noexcept nogil:
+        pass
+
     def py_value(self, double y, double p):
         """`value` for tests."""
         return self.value(y, p)
@@ -61,7 +64,8 @@ cdef class Hinge(Loss):
         return self.parameter - z if z <= self.parameter else 0.0
 
     cdef double gradient(self, double y, double p) noexcept nogil:
-        return -y if y * p <= self.parameter else 0.0
+        # 1 where y p <= threshold, else 0, without a branch: see LogLoss.
+        return -y * (0.5 + copysign(0.5, self.parameter - y * p))
 
 
 cdef class SquaredHinge(Loss):
@@ -82,19 +86,35 @@ cdef class SquaredHinge(Loss):
 cdef class LogLoss(Loss):
     """log(1 + exp(p)) - y p with y in {0, 1}, in the form that does not overflow."""
 
+    def __cinit__(self):
+        self.expands = True
+
     cdef double value(self, double y, double p) noexcept nogil:
         return log1p(exp(-fabs(p))) + (p if p > 0.0 else 0.0) - y * p
 
     cdef double gradient(self, double y, double p) noexcept nogil:
         # Without a branch: the sign of p is as good as random to the processor.
         cdef double e = exp(-fabs(p))
-        cdef double positive = <double>(p > 0.0)
+        cdef double positive = 0.5 + copysign(0.5, p)
         cdef double negative = 1.0 - positive
         return ((1.0 - y) * (positive + negative * e) - y * (negative + positive * e)) / (1.0 + e)
 
     cdef double curvature(self, double y, double p) noexcept nogil:
         cdef double e = exp(-fabs(p))
         return e / ((1.0 + e) * (1.0 + e))
+
+    cdef void expand(self, double y, double p, double* c) noexcept nogil:
+        """The gradient at p + d is c0 + c1 d + ... + c4 d^4, to 1e-9 for |d| <= 1/16."""
+        cdef double e = exp(-fabs(p))
+        cdef double inverse = 1.0 / (1.0 + e)
+        cdef double positive = 0.5 + copysign(0.5, p)
+        cdef double sigma = (positive + (1.0 - positive) * e) * inverse
+        cdef double slope = e * inverse * inverse
+        c[0] = sigma - y
+        c[1] = slope
+        c[2] = slope * (0.5 - sigma)
+        c[3] = slope * (1.0 / 6.0 - slope)
+        c[4] = slope * (0.5 - sigma) * (1.0 / 12.0 - slope)
 
 
 cdef class ModifiedHuber(Loss):

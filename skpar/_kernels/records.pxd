@@ -14,7 +14,7 @@ cdef enum:
     PA2 = 6
 
 cdef enum:
-    ROUNDS = 6
+    ROUNDS = 4
 
 cdef class Rows:
     cdef readonly Py_ssize_t n_rows, n_columns

@@ -3,7 +3,7 @@
 import numpy as np
 
 from libc.math cimport log, pow, sqrt
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.rows cimport SKPAR_PADDING, use_simd_level
@@ -50,6 +50,14 @@ cdef class Rows:
             self.starts = <const int64_t*>pointer(starts)
 
 
+cdef uint64_t mixed(uint64_t state) noexcept nogil:
+    """The next number of splitmix64 (Steele, Lea & Flood 2014)."""
+    state += <uint64_t>0x9E3779B97F4A7C15
+    state = (state ^ (state >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    state = (state ^ (state >> 27)) * <uint64_t>0x94D049BB133111EB
+    return state ^ (state >> 31)
+
+
 cdef class Order:
     """Blocks of consecutive rows in the order in which to visit them.
 
@@ -60,6 +68,7 @@ cdef class Order:
     """
 
     def __init__(self, Py_ssize_t n_rows, Py_ssize_t block_size, seed=None, subset=None):
+        cdef uint64_t state
         cdef int k
         self.keep_alive = subset
         self.n_blocks = (n_rows + block_size - 1) // block_size
@@ -70,9 +79,12 @@ cdef class Order:
             bits = max(2, int(self.n_blocks - 1).bit_length())
             self.left_bits = bits // 2
             self.right_bits = bits - self.left_bits
-            keys = np.random.SeedSequence(seed).generate_state(ROUNDS, np.uint64)
+            state = 0
+            for part in seed:
+                state = mixed(state ^ <uint64_t>part)
             for k in range(ROUNDS):
-                self.keys[k] = keys[k]
+                state = mixed(state)
+                self.keys[k] = state
         if subset is not None:
             self.subset = <const int64_t*>pointer(subset)
 

@@ -20,7 +20,8 @@
 #define skpar_store_flag(pointer, v) __atomic_store_n((pointer), (v), __ATOMIC_RELAXED)
 #define skpar_try_acquire(pointer) (__atomic_exchange_n((pointer), 1, __ATOMIC_ACQUIRE) == 0)
 #define skpar_release(pointer) __atomic_store_n((pointer), 0, __ATOMIC_RELEASE)
-#define skpar_prefetch(pointer) __builtin_prefetch(pointer)
+/* Rows are read once an epoch: they should not push the weights out of the second-level cache. */
+#define skpar_prefetch(pointer) __builtin_prefetch((pointer), 0, 0)
 #else
 #include <intrin.h>
 #define SKPAR_LOAD(pointer, value) (*(value) = *(pointer))
@@ -40,6 +41,18 @@ SKPAR_STATIC void skpar_prefetch_span(const void *start, ptrdiff_t n) {
     for (const char *end = p + n; p < end; p += 64) skpar_prefetch(p);
 #ifdef SKPAR_VECTORS
     __asm__ volatile("");
+#endif
+}
+
+/* The same for lines that will be written. */
+SKPAR_STATIC void skpar_prefetch_to_write(const void *start, ptrdiff_t n) {
+#ifdef SKPAR_VECTORS
+    const char *p = (const char *)start;
+    for (const char *end = p + n; p < end; p += 64) __builtin_prefetch(p, 1);
+    __asm__ volatile("");
+#else
+    (void)start;
+    (void)n;
 #endif
 }
 

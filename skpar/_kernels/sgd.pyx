@@ -4,18 +4,12 @@ The pass does not know that it is parallel: it reads rows in a given order and w
 weights of one `State`.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 
-from skpar._kernels.records cimport (
-    PA1,
-    Order,
-    Recipe,
-    Rows,
-    State,
-    block_at,
-    eta,
-    fold,
-)
+from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.penalties cimport truncate
+from skpar._kernels.records cimport PA1, Order, Recipe, Rows, State, eta, fold
 from skpar._kernels.rows cimport (
     axpy4_dense,
     axpy_dense,
@@ -25,22 +19,17 @@ from skpar._kernels.rows cimport (
     gram4_dense,
     index,
     real,
-    skpar_prefetch_span,
     use_simd_level,
 )
-from skpar._kernels.penalties cimport truncate
 
 use_simd_level()
 
 # A gradient beyond this overflows soon after; scikit-learn clips at the same value.
 cdef double MAX_GRADIENT = 1e12
+cdef double EXPANSION_REACH = 0.0625
 # Below this the scale factor of the weights is folded in, before it underflows.
 cdef double MIN_SCALE_F64 = 1e-9
 cdef double MIN_SCALE_F32 = 1e-6
-# A row is asked for while this many others are worked on, at most this many bytes of it: the
-# processor's own prefetcher goes on from there.
-cdef enum:
-    FETCH_BYTES = 2048
 
 
 cdef double signed_aggressiveness(
@@ -62,7 +51,10 @@ cdef double signed_aggressiveness(
 
 
 cdef double clipped_gradient(Recipe r, double y, double p) noexcept nogil:
-    return max(-MAX_GRADIENT, min(MAX_GRADIENT, r.loss.gradient(y, p)))
+    cdef double g = r.loss.gradient(y, p)
+    if -MAX_GRADIENT <= g <= MAX_GRADIENT:
+        return g
+    return MAX_GRADIENT if g > 0.0 else -MAX_GRADIENT
 
 
 cdef void shrink(real* w, State s, double factor, Py_ssize_t n) noexcept nogil:
@@ -148,66 +140,6 @@ cdef void step_row(
     s.t += 1.0
 
 
-cdef inline void fetch_row(const real* x, const index* columns, Rows X, Py_ssize_t i) noexcept nogil:
-    cdef Py_ssize_t first, n
-    skpar_prefetch_span(X.targets + i, sizeof(double))
-    if X.weights != NULL:
-        skpar_prefetch_span(X.weights + i, sizeof(double))
-    if X.sparse:
-        first = X.starts[i]
-        n = X.starts[i + 1] - first
-        skpar_prefetch_span(columns + first, min(n * <Py_ssize_t>sizeof(index), FETCH_BYTES))
-    else:
-        first = i * X.n_columns
-        n = X.n_columns
-    skpar_prefetch_span(x + first, min(n * <Py_ssize_t>sizeof(real), FETCH_BYTES))
-
-
-cdef Py_ssize_t upcoming(Ahead* a, Order order) noexcept nogil:
-    """The row after the last one asked for, -1 at the end."""
-    cdef Py_ssize_t i
-    if a.position == a.end:
-        if a.block == a.last_block:
-            return -1
-        a.position = block_at(order, a.block) * order.block_size
-        a.end = min(a.position + order.block_size, order.n_rows)
-        a.block += 1
-    i = a.position
-    a.position += 1
-    return order.subset[i] if order.subset != NULL else i
-
-
-cdef Py_ssize_t take(
-    Ahead* a, const real* x, const index* columns, Rows X, Order order
-) noexcept nogil:
-    """The next row to work on; the one AHEAD places after it is asked for."""
-    cdef Py_ssize_t i = a.rows[a.head]
-    cdef Py_ssize_t later = upcoming(a, order)
-    a.rows[a.head] = later
-    if later >= 0:
-        fetch_row(x, columns, X, later)
-    else:
-        a.left -= 1
-    a.head = (a.head + 1) % AHEAD
-    return i
-
-
-cdef void look_ahead(
-    Ahead* a, const real* x, const index* columns, Rows X, Order order, Py_ssize_t lo, Py_ssize_t hi
-) noexcept nogil:
-    """Begin at block lo; rows up to block hi will be taken."""
-    cdef Py_ssize_t k, i
-    a.block, a.last_block = lo, hi
-    a.position = a.end = a.head = 0
-    a.left = 0
-    for k in range(AHEAD):
-        i = upcoming(a, order)
-        a.rows[k] = i
-        if i >= 0:
-            a.left += 1
-            fetch_row(x, columns, X, i)
-
-
 cdef inline bint steps_in_fours(Rows X, State s, Recipe r) noexcept nogil:
     """Whether four serial steps may share one reading of the weights (`step_four`)."""
     return (
@@ -224,37 +156,65 @@ cdef void step_four(
     What step m does to the margin of a later row k is its length times x_m.x_k, so the margins
     follow from the products of the four rows with each other. The result is that of four single
     steps up to rounding.
+
+    A margin waits for the step before it, so little stands between the two: all that does not
+    depend on the step is computed before, and where the three steps before have moved a margin
+    by no more than EXPANSION_REACH, a loss with an exponential gives its gradient by its Taylor
+    series at the margin of before (to 1e-9: rounding, for weights that learn from noise).
     """
     cdef double[10] products
+    cdef double[20] series
+    cdef double[4] updates, inverse, before
+    cdef double* c = series
+    cdef bint expands = r.loss.expands
     cdef real[4] lengths
-    cdef double y, p, step, update
+    cdef double p, step, moved, update = 0.0
+    cdef double scale = s.scale, intercept = s.intercept, t = s.t
     cdef const double* row = products + 4
     cdef int k, m
-    gram4_dense(x, w, <const real*>NULL, X.n_columns, products)
-    if s.scale < 1e4 * MIN_SCALE_F32:
+    if scale < 1e4 * MIN_SCALE_F32:
         fold(w, s, X.n_columns)
-        gram4_dense(x, w, <const real*>NULL, X.n_columns, products)
+        scale = 1.0
+    gram4_dense(x, w, <const real*>NULL, X.n_columns, products)
+    if expands:
+        for k in range(4):
+            before[k] = scale * products[k] + intercept
+            r.loss.expand(X.targets[rows[k]], before[k], series + 5 * k)
     for k in range(4):
-        y = X.targets[rows[k]]
+        step = eta(r, t)
+        # Everything but the last step's effect, and the factor of that effect.
         p = products[k]
-        for m in range(k):
-            p += lengths[m] * row[m]
+        for m in range(k - 1):
+            p += updates[m] * inverse[m] * row[m]
+        p = scale * p + intercept
+        if k > 0:
+            p += update * (scale * inverse[k - 1] * row[k - 1] + r.intercept_rate)
+            intercept += update * r.intercept_rate
         row += k
-        p = s.scale * p + s.intercept
         if r.track_loss:
-            s.loss_sum += r.loss.value(y, p)
-        step = eta(r, s.t)
-        update = -step * clipped_gradient(r, y, p)
+            s.loss_sum += r.loss.value(X.targets[rows[k]], p)
+        moved = p - before[k] if expands else INFINITY
+        if -EXPANSION_REACH < moved < EXPANSION_REACH:
+            update = c[0] + moved * (c[1] + moved * (c[2] + moved * (c[3] + moved * c[4])))
+            update *= -step
+        else:
+            update = -step * clipped_gradient(r, X.targets[rows[k]], p)
+        c += 5
         if X.weights != NULL:
             update *= X.weights[rows[k]]
-        s.scale *= 1.0 - r.l2 * step
-        lengths[k] = <real>(update / s.scale)
-        s.intercept += update * r.intercept_rate
-        if s.average_ptr != NULL and 0 < r.average_from <= s.t:
+        scale *= 1.0 - r.l2 * step
+        updates[k] = update
+        inverse[k] = 1.0 / scale
+        if s.average_ptr != NULL and 0 < r.average_from <= t:
+            s.scale, s.intercept = scale, intercept + update * r.intercept_rate
             s.averaged += 1.0
             average_row(x[k], <const int32_t*>NULL, s, update, X.n_columns, s.averaged)
         s.l1_total += r.l1 * step
-        s.t += 1.0
+        t += 1.0
+    for k in range(4):
+        lengths[k] = <real>(updates[k] * inverse[k])
+    s.scale, s.t = scale, t
+    s.intercept = intercept + update * r.intercept_rate
     axpy4_dense(lengths, x, <const real*>NULL, w, X.n_columns)
 
 
