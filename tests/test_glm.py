@@ -167,7 +167,15 @@ def test_steps_of_scikit_learn_descend(cls, loss, rate):
     X, y = data(loss)
     penalty = dict(penalty="l2", alpha=1e-3)
     best = cls(loss=loss, tol=1e-6, **penalty).fit(X, y).history_["objective"][-1]
-    model = cls(loss=loss, learning_rate=rate, eta0=0.02, max_iter=100, random_state=0, **penalty)
+    model = cls(
+        loss=loss,
+        learning_rate=rate,
+        eta0=0.02,
+        max_iter=100,
+        random_state=0,
+        average=200,
+        **penalty,
+    )
     objective = model.fit(X, y).history_["objective"]
     worst = cls(loss=loss, penalty="l1", alpha=1e6, tol=1e-6).fit(X, y).history_["objective"][-1]
     assert objective[-1] - best <= 0.2 * (worst - best)

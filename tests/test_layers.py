@@ -66,6 +66,7 @@ HOME = {  # libraries that belong to one room, or to a few
     "sklearn": {
         "estimators",
         "_classifier",
+        "_together",
         "_regressor",
         "_base",
         "_parts",
