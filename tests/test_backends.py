@@ -20,6 +20,7 @@ from _common import (
     is_clf,
     large_problem,
     objective,
+    wait_until_gone,
 )
 from joblib import Parallel, delayed
 from sklearn.base import clone
@@ -257,7 +258,7 @@ def test_a_dask_worker_dies(scheme, use, dask, monkeypatch):
     )
     with use("dask"):
         assert_same_bits(est.fit(X, y), first)
-    assert killed
+    wait_until_gone(killed[0])
     dask.wait_for_workers(2, timeout=60)
 
 
