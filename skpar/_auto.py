@@ -12,6 +12,7 @@ import numpy as np
 
 from skpar._data import Batch
 from skpar._descent import Descent
+from skpar._interior import HingeDescent, is_small
 from skpar._kernels.losses import Smoothed
 from skpar._newton import has_matrix
 from skpar._objective import Objective
@@ -199,6 +200,10 @@ class AutoFit:
     # -- full gradients -------------------------------------------------------------------
 
     def _begin(self):
+        self.floor = NOTHING * self._value_at_zero()
+        if is_small(self.problem, self.fit.batch):
+            self.descent = HingeDescent(self.objective, self.x)
+            return
         if self.problem.loss in KINKED:
             self._round()
         else:
@@ -208,7 +213,6 @@ class AutoFit:
                 "Floating-point under-/overflow occurred at epoch #1: the loss of the targets (up "
                 f"to {np.abs(self.fit.batch.targets).max():.3g}) overflows. Scale y."
             )
-        self.floor = NOTHING * self._value_at_zero()
 
     def _value_at_zero(self):
         zeros = np.zeros(self.fit.batch.n_rows)
@@ -237,6 +241,10 @@ class AutoFit:
 
     def _aim(self):
         """Choose the next direction; where the end is reached, say so or round off less."""
+        if isinstance(self.descent, HingeDescent):
+            self.value = self.descent.value
+            self.converged = self.descent.gap <= ROUNDING_SHARE * self.tol * self.value + self.floor
+            return
         while True:
             descent = self.descent
             descent.aim()
@@ -273,7 +281,10 @@ class AutoFit:
             self._aim()
         if self.converged or self.stuck:
             return False
-        self.descent.move()
+        if not self.descent.move() and isinstance(self.descent, HingeDescent):
+            # Rounding ends the interior points short of what `tol` asks for.
+            self.x, self.descent = self.descent.x, None
+            self._round()
         self.step_size = self.descent.step_size
         self._aim()
         return True
@@ -284,5 +295,7 @@ class AutoFit:
 
     def weights(self):
         """(w, intercept) that the user gets now."""
+        if isinstance(self.descent, HingeDescent):
+            self.x = self.descent.x
         w, b = self.objective.split(self.x)
         return w, b if self.objective.has_intercept else self.fixed_intercept

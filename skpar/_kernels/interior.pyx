@@ -22,9 +22,15 @@ cdef extern from "gradients.h" nogil:
     void add_outer_products(const double*, const double*, Py_ssize_t, Py_ssize_t, double*)
 
 cdef double JITTER = 1e-13
-# How far towards the boundary a step may go, and the first complementarity in units of c.
+# How far towards the boundary a step may go.
 cdef double NEARLY = 0.995
-cdef double FIRST = 0.5
+# The start: least squares, whose errors times RIDGE are the multipliers and obey the dual's
+# equalities, and slacks that are this much too large. Found on a dozen problems.
+cdef double RIDGE = 0.1
+cdef double INSIDE = 0.1
+cdef double SLACK = 1.0
+# The product of slack and multiplier, in units of c, where the user says where to start.
+cdef double FIRST = 2.0
 
 
 cdef bint factor(double* H, Py_ssize_t d) noexcept nogil:
@@ -91,8 +97,20 @@ cdef class Interior:
     cdef double* at             # u's numbers
     cdef double* H
     cdef double* way            # d: the step in u
-    # m each: margins, multipliers, slacks above and below, their steps
-    cdef double *p, *a, *s, *x, *D, *q, *dp, *da, *ds, *dx, *t1, *t2
+    # m each: margins, multipliers a (of slack s) and c - a (of slack x), curvatures, scratch,
+    # steps of p, a, s and x, aims of the two products
+    cdef double* p
+    cdef double* a
+    cdef double* s
+    cdef double* x
+    cdef double* D
+    cdef double* q
+    cdef double* dp
+    cdef double* da
+    cdef double* ds
+    cdef double* dx
+    cdef double* t1
+    cdef double* t2
 
     def __init__(self, const double[:, ::1] Z, const double[::1] y, const double[::1] c,
                  const double[::1] l, u, bint intercept):
@@ -115,12 +133,38 @@ cdef class Interior:
         self.ds, self.dx, self.t1 = self.p + 8 * m, self.p + 9 * m, self.p + 10 * m
         self.t2, self.H = self.p + 11 * m, self.p + 12 * m
         self.way = self.H + d * d
+        cdef bint zero = not start.base.any()
         with nogil:
             chunk_margins_f64(self.Z, self.rows, m, d, self.at, 0.0, self.p)
-            self.begin()
+            if zero:
+                self.begin_at_zero()
+            else:
+                self.begin_here()
             self.measure()
 
-    cdef void begin(self) noexcept nogil:
+    cdef void begin_at_zero(self) noexcept nogil:
+        cdef Py_ssize_t i, j
+        cdef double z, c
+        for i in range(self.m):
+            self.D[i] = RIDGE * self.c[i]
+            self.q[i] = self.D[i] * self.y[i]
+        for j in range(self.d):
+            self.at[j] = 0.0
+        chunk_combine_f64(self.Z, self.rows, self.m, self.d, self.q, self.at)
+        if self.curve():
+            solve(self.H, self.d, self.at)
+        else:
+            for j in range(self.d):
+                self.at[j] = 0.0
+        chunk_margins_f64(self.Z, self.rows, self.m, self.d, self.at, 0.0, self.p)
+        for i in range(self.m):
+            c = self.c[i]
+            z = self.y[i] * self.p[i] - 1.0
+            self.s[i] = fmax(z, 0.0) + SLACK
+            self.x[i] = fmax(-z, 0.0) + SLACK
+            self.a[i] = fmin(fmax(-RIDGE * c * z, INSIDE * c), (1.0 - INSIDE) * c)
+
+    cdef void begin_here(self) noexcept nogil:
         """Slacks and multipliers of equal products at u, each row's by a quadratic equation."""
         cdef Py_ssize_t i
         cdef double mu = 0.0
@@ -209,12 +253,10 @@ cdef class Interior:
             sum += (self.c[i] - a) * (self.x[i] + t * self.dx[i])
         return sum / (2.0 * self.m)
 
-    cdef bint prepare(self) noexcept nogil:
-        """The factor of Z'DZ + l."""
-        cdef Py_ssize_t i, j, d = self.d
+    cdef bint curve(self) noexcept nogil:
+        """H becomes the factor of Z'DZ + l; False where there is none."""
+        cdef Py_ssize_t j, d = self.d
         cdef double trace = 0.0
-        for i in range(self.m):
-            self.D[i] = 1.0 / (self.s[i] / self.a[i] + self.x[i] / (self.c[i] - self.a[i]))
         for j in range(d * d):
             self.H[j] = 0.0
         add_outer_products(self.Z, self.D, self.m, d, self.H)
@@ -228,7 +270,9 @@ cdef class Interior:
     cdef bint advance(self) noexcept nogil:
         cdef Py_ssize_t i
         cdef double mu, share, t
-        if not self.prepare():
+        for i in range(self.m):
+            self.D[i] = 1.0 / (self.s[i] / self.a[i] + self.x[i] / (self.c[i] - self.a[i]))
+        if not self.curve():
             return False
         for i in range(self.m):
             self.t1[i] = self.t2[i] = 0.0
