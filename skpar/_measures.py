@@ -36,6 +36,9 @@ def mean_loss(fit, w, intercept, sampled=False):
     batch = fit.batch
     loss = fit.problem.loss_kernel()
     chunk = step = batch.chunk_blocks(1)
+    if chunk >= batch.n_rows and not sampled:
+        total = total_loss(batch.rows, loss, w, intercept, 0, batch.n_rows, batch.subset)
+        return total / batch.n_rows
     if sampled:
         step = max(1, batch.n_rows // SAMPLE_SPANS)
         rows = max(SAMPLE_ROWS, SAMPLE_SHARE * batch.n_rows)

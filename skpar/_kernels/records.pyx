@@ -188,6 +188,8 @@ cdef class State:
         """
         if self.scale == 1.0 and self.average is None:
             return self.w, None
+        if self.average is None:
+            return self.w * self.w.dtype.type(self.scale), None
         copy = self.copy(self.t)
         copy.settle()
         return copy.w, copy.average
