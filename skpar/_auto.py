@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skpar._data import Batch
 from skpar._descent import Descent
 from skpar._interior import HingeDescent, is_small
 from skpar._kernels.losses import Smoothed
@@ -32,18 +31,11 @@ ROUNDING_SHARE = 0.5
 LEAST_WIDTH = 1e-7
 # Epochs of stochastic steps before full gradients, and the rows on which their size is sought.
 STOCHASTIC_EPOCHS = 2
-SEARCH_ROWS = 2000
+SEARCH_ROWS = 1000
 SHORT_EPOCH = 1 << 22
 SEARCH_FACTOR = 4.0
 MOST_SEARCH = 24
 AVERAGE_POWER = 4.0
-
-
-def take(batch, rows):
-    """A batch of its own with these positions of another."""
-    rows = rows if batch.subset is None else batch.subset[rows]
-    weights = None if batch.weights is None else batch.weights[rows]
-    return Batch.of(batch.matrix()[rows], batch.targets[rows], weights)
 
 
 def find_step(fit, averaged=False):
@@ -54,15 +46,15 @@ def find_step(fit, averaged=False):
     It starts where no row can overshoot, one over the largest curvature of a row, and grows
     while the other sample gains. A start at a typical row's size diverges on heavy tails.
     """
-    n = fit.batch.n_rows
-    rows = np.random.default_rng(fit.seed).permutation(n)[: 2 * SEARCH_ROWS]
+    batch, problem = fit.batch, fit.problem
+    rows = np.arange(batch.n_rows) if batch.subset is None else batch.subset
+    rows = np.random.default_rng(fit.seed).permutation(rows)[: 2 * SEARCH_ROWS]
     half = max(1, len(rows) // 2)
-    train, judge = (take(fit.batch, np.sort(part)) for part in (rows[:half], rows[-half:]))
-    problem = fit.problem
+    parts = np.sort(rows[:half]), np.sort(rows[-half:])
+    train, judge = (replace(batch, subset=part) for part in parts)
     judged = Objective(problem, judge)
-    sums = _squared_norms(train)
-    largest = float(sums.max(initial=0.0)) + float(problem.fit_intercept)
-    weight = 1.0 if train.weights is None else max(float(train.weights.max(initial=0.0)), 1e-12)
+    largest = _largest_norm(train) + float(problem.fit_intercept)
+    weight = 1.0 if batch.weights is None else max(float(batch.weights[parts[0]].max()), 1e-12)
     step = 1.0 / max(problem.curvature * weight * largest, 1e-12)
     best, best_value = step, math.inf
     for _ in range(MOST_SEARCH):
@@ -127,17 +119,28 @@ def bound_for(fit):
     return max(zero, _value(objective, fit.start.w, fit.start.intercept))
 
 
-def _squared_norms(batch):
+def _largest_norm(batch):
+    """The largest squared norm of a batch's rows."""
     if not batch.sparse:
-        return np.einsum("ij,ij->i", batch.values, batch.values)
-    return np.add.reduceat(
-        np.append(batch.values**2, 0.0), np.minimum(batch.starts[:-1], len(batch.values))
-    )
+        rows = batch.values[batch.subset]  # a sample of rows
+        return float(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0))
+    starts, ends = batch.starts[batch.subset], batch.starts[batch.subset + 1]
+    sizes = ends - starts
+    first = np.cumsum(sizes) - sizes
+    at = np.arange(sizes.sum()) + np.repeat(starts - first, sizes)
+    squares = batch.values[at].astype(np.float64) ** 2
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return float(np.bincount(owner, squares, len(sizes)).max(initial=0.0))
 
 
 def _value(objective, w, intercept):
-    point = objective.at(pack(objective, w, intercept), keep=False)
-    value = point.value + objective.problem.l1 * float(np.abs(w).sum())
+    x = pack(objective, w, intercept)
+    return _value_at(objective, x, objective.margins(x))
+
+
+def _value_at(objective, x, margins):
+    value = objective.value(x, margins)
+    value += objective.problem.l1 * float(np.abs(x[: objective.d]).sum())
     return value if math.isfinite(value) else math.inf
 
 
@@ -161,6 +164,7 @@ class AutoFit:
         self.x = pack(self.objective, fit.start.w, fit.start.intercept)
         self.fixed_intercept = fit.start.intercept
         self.descent, self.scheme, self.value = None, None, math.inf
+        self.margins = None  # at x, where known
         self.step_size = self.eta0 = 1.0
         self.name, self.n_workers = "full-gradient", self.objective.width
         self.width = 0.0
@@ -189,9 +193,10 @@ class AutoFit:
         weights = self.scheme.weights()
         x = pack(self.objective, weights.w, weights.intercept)
         self.stochastic -= 1
-        value = _value(self.objective, weights.w, weights.intercept)
+        margins = self.objective.margins(x)
+        value = _value_at(self.objective, x, margins)
         if value < self.value:
-            self.x, self.value = x, value
+            self.x, self.value, self.margins = x, value, margins
         else:
             self.stochastic = 0
         recipe = replace(self.fit, problem=self.problem).recipe(self.eta0)
@@ -207,7 +212,8 @@ class AutoFit:
         if self.problem.loss in KINKED:
             self._round()
         else:
-            self.descent = Descent(self.objective, self.x, self.problem.l1)
+            given = self.objective, self.x, self.problem.l1
+            self.descent = Descent(*given, margins=self.margins)
         if not self.descent.point.finite:
             raise ValueError(
                 "Floating-point under-/overflow occurred at epoch #1: the loss of the targets (up "

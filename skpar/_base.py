@@ -19,6 +19,7 @@ from skpar._merging import sample_of
 from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
+from skpar._sparsify import SparseCoefficients
 from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
 from skpar._workers import Team, limit_blas
@@ -50,7 +51,7 @@ COMMON_CONSTRAINTS = {
 }
 
 
-class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
+class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
     """Parameters, validation and the fit of one weight vector.
 
     A family says by `_make_scheme(fit)` who owns the weights and by `_shared_memory` whether
@@ -283,30 +284,3 @@ class BaseParallelSGD(CallbackSupportMixin, BaseEstimator):
         for name in ("_standard_coef", "_standard_intercept", "_average_coef"):
             if hasattr(self, name):
                 delattr(self, name)
-
-    # -- sparse coefficients --------------------------------------------------------------
-
-    def densify(self):
-        """Convert `coef_` back to a dense array (the format needed for fitting).
-
-        Returns
-        -------
-        self : object
-            Fitted estimator.
-        """
-        check_is_fitted(self, msg="Estimator, %(name)s, must be fitted before densifying.")
-        if sp.issparse(self.coef_):
-            self.coef_ = self.coef_.toarray()
-        return self
-
-    def sparsify(self):
-        """Convert `coef_` to a CSR matrix, which is smaller where most entries are 0.
-
-        Returns
-        -------
-        self : object
-            Fitted estimator.
-        """
-        check_is_fitted(self, msg="Estimator, %(name)s, must be fitted before sparsifying.")
-        self.coef_ = sp.csr_matrix(self.coef_)
-        return self

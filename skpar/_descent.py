@@ -5,7 +5,10 @@ Sun & Saunders 2014) where there is a Hessian, and by orthant-wise steps (OWL-QN
 2007) where there is only its diagonal.
 """
 
+from collections import namedtuple
+
 import numpy as np
+from scipy.linalg import eigh
 
 from skpar._kernels.quadratic import descend
 from skpar._newton import Diagonal, Pairs, coordinates_for
@@ -19,6 +22,8 @@ FLAT = 0.1
 RATE_STEPS = 3
 
 
+# The end of a line whose margins are known.
+Line = namedtuple("Line", ["x", "margins"])
 # Losses that are straight somewhere: Newton's model is blind there, so it borrows a share of the
 # curvature of a parabola above the loss (Hunter & Lange 2004): all of it at first, less after
 # each full step, more after a shortened one, as Levenberg and Marquardt damp.
@@ -30,7 +35,7 @@ LEAST_CARE = 1e-6
 class Descent:
     """Minimise an `Objective` plus l1 ||w||_1 from x; `aim`, look at `gap`, then `move`."""
 
-    def __init__(self, objective, x, l1=0.0, like=None):
+    def __init__(self, objective, x, l1=0.0, like=None, margins=None):
         self.objective, self.l1 = objective, l1
         if like is None:
             self.frame, self.hessian = coordinates_for(objective)
@@ -39,7 +44,7 @@ class Descent:
         self.pairs = Pairs(self.hessian.pairs)
         self.thresholds = np.zeros(objective.size)
         self.thresholds[: objective.d] = l1 * self.frame.scale
-        self._arrive(objective.at(x))
+        self._arrive(objective.at(x, margins))
         self.gains, self.step_size, self.stuck = [], 1.0, False
         self.straight = objective.problem.loss in STRAIGHT
         self.care = 0.0
@@ -121,10 +126,26 @@ class Descent:
             return promised
         if len(self.gains) < 2:
             return promised if self.slope == 0.0 else np.inf
+        if len(self.gains) < RATE_STEPS and isinstance(self.hessian, Diagonal) and not self.l1:
+            return max(promised, 2.0 * self._ritz_gap())
         last = self.gains[-RATE_STEPS - 1 :]
         rate = (max(last[-1], 0.0) / max(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
         rate = min(max(rate, 0.1), 0.95)
         return max(promised, last[-1] * rate / (1.0 - rate))
+
+    def _ritz_gap(self):
+        """The gap if the least curvature were the least in the span of the steps so far.
+
+        Gains often grow over the first steps, which a geometric series cannot read.
+        """
+        S, Y = np.array(self.pairs.steps), np.array(self.pairs.changes)
+        if len(S) < 2:
+            return np.inf
+        A, B = S @ Y.T, (S * self.hessian.diagonal) @ S.T
+        least = eigh(0.5 * (A + A.T), B, eigvals_only=True)[0]
+        if least <= 0.0:
+            return np.inf
+        return 0.5 * float(self.g @ self.hessian.solve(self.g)) / least
 
     # -- step -----------------------------------------------------------------------------
 
@@ -134,6 +155,8 @@ class Descent:
             return self._stop()
         if self.l1 and isinstance(self.hessian, Diagonal):
             trial, step = self._project()
+        elif isinstance(self.hessian, Diagonal):
+            trial, step = self._look_ahead()
         else:
             trial, step = self._search()
         if trial is None:
@@ -165,6 +188,23 @@ class Descent:
         point = self.objective.at(self.frame.weights(z))
         return point, point.value + self._absolute(point.x)
 
+    def _look_ahead(self):
+        """The best step along the line: its margins cost half a pass, the gradient there another.
+
+        Without a Hessian the length of the direction is a guess, so the full step is not tried.
+        """
+        objective, x = self.objective, self.point.x
+        way = self.frame.weights(self.z + self.direction) - x
+        margins = objective.margins(way)
+        end = Line(x + way, self.point.margins + margins)
+        t = self._along(end, self.slope, start=1.0)
+        if t == 0.0:
+            return None, 0.0
+        at = self.z + t * self.direction
+        trial = objective.at(self.frame.weights(at), self.point.margins + t * margins)
+        value = trial.value + self._absolute(trial.x)
+        return (trial, t) if trial.finite and value < self.value else (None, 0.0)
+
     def _search(self):
         """The full step, or the best along its line, whose margins are known by then."""
         trial, value = self._try(self.z + self.direction)
@@ -182,12 +222,12 @@ class Descent:
         trial, value = self._try(self.z + t * scale * self.direction)
         return (trial, t * scale) if value < self.value else (None, 0.0)
 
-    def _along(self, trial, slope):
+    def _along(self, trial, slope, start=0.5):
         """The share of the way to `trial` at which the objective is least, nearly."""
         objective, x = self.objective, self.point.x
         way, d = trial.x - x, objective.d
         margins = trial.margins - self.point.margins
-        low, high, t, best = 0.0, 1.0, 0.5, 0.0
+        low, high, t, best = 0.0, 4.0 if start == 1.0 else 1.0, start, 0.0
         for _ in range(MOST_TRIALS):
             total, first, second = objective.along(self.point.margins, margins, t)
             here = x[:d] + t * way[:d]

@@ -24,7 +24,7 @@ LEAST_WORK = 1 << 14
 PAIRS_WITH_HESSIAN = 10
 PAIRS_WITH_DIAGONAL = 30
 # The Hessian is renewed when the rows' curvatures have changed by this share of their sum.
-RENEW_SHARE = 0.05
+RENEW_SHARE = 0.3
 RENEW_SHARE_SAMPLED = 0.3
 JITTER = 1e-10
 # Mean squares beyond this overflow in their products.

@@ -15,6 +15,7 @@ from skpar._kernels.gradients import (
     loss_and_gradient,
     majorants,
 )
+from skpar._kernels.margins import margins
 
 # Numbers read by one span: a fraction of a millisecond, so that workers end together.
 SPAN_NUMBERS = 1 << 18
@@ -104,16 +105,37 @@ class Objective:
         intercept = float(x[self.d]) if self.has_intercept else 0.0
         return np.ascontiguousarray(x[: self.d], self.dtype), intercept
 
-    def at(self, x, *, keep=True):
-        """The point x; one pass over the rows. `keep` stores margins and curvatures."""
+    def margins(self, x):
+        """X w + b for all rows, in half a pass."""
         w, b = self.split(x)
-        margins, curvatures = (np.empty(self.n), np.empty(self.n)) if keep else (None, None)
+        out = np.empty(self.n)
+
+        def part(lo, hi):
+            rows = self._rows(lo, hi)
+            own = rows.start, rows.stop, self.batch.subset
+            out[rows] = margins(self.batch.rows, w, b, *own)
+
+        self.in_spans(part)
+        self.passes += 0.5
+        return out
+
+    def value(self, x, margins):
+        """The objective where the margins are known; no row is read."""
+        coef = x[: self.d]
+        return self.along(margins, margins, 0.0)[0] + 0.5 * self.l2 * float(coef @ coef)
+
+    def at(self, x, margins=None):
+        """The point x: one pass over the rows, half a one where its margins are known."""
+        w, b = self.split(x)
+        known = margins is not None
+        margins = margins if known else np.empty(self.n)
+        curvatures = np.empty(self.n)
 
         def part(lo, hi):
             gradient, rows = np.zeros(self.size), self._rows(lo, hi)
-            own = (margins[rows], curvatures[rows]) if keep else (None, None)
+            own = gradient, margins[rows], curvatures[rows], known
             total, slope = loss_and_gradient(
-                self.batch.rows, self.loss, w, b, self.order, lo, hi, gradient, *own
+                self.batch.rows, self.loss, w, b, self.order, lo, hi, *own
             )
             if self.has_intercept:
                 gradient[self.d] = slope
@@ -128,7 +150,7 @@ class Objective:
         gradient[: self.d] += self.l2 * coef
         loss = sum(total for total, _ in parts) / self.n
         value = loss + 0.5 * self.l2 * float(coef @ coef)
-        self.passes += 1
+        self.passes += 0.5 if known else 1
         return Point(x, value, loss, gradient, margins, curvatures)
 
     def product(self, curvatures, v):

@@ -105,6 +105,57 @@ def test_any_blocks_of_any_order(layout, shuffle):
     np.testing.assert_allclose(sums, total, rtol=1e-9)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_known_margins(layout):
+    """The half of a pass that follows the margins gives the same sums."""
+    batch, X, _, _ = make_batch("log_loss", layout, np.float64)
+    kernel, w = problem("log_loss").loss_kernel(), np.linspace(-1, 1, X.shape[1])
+    order = batch.order(False, None, 8)
+    whole, half = np.zeros((2, X.shape[1]))
+    p = np.empty(len(X))
+    span = batch.rows, kernel, w, 0.1, order, 0, order.n_blocks
+    total = gradients.loss_and_gradient(*span, whole, p)
+    assert gradients.loss_and_gradient(*span, half, p, None, True) == total
+    np.testing.assert_array_equal(whole, half)
+    with pytest.raises(ValueError, match="known"):
+        gradients.loss_and_gradient(*span, half, None, None, True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("loss", ["hinge", "log_loss", "huber"])
+def test_loss_along_a_line(layout, loss):
+    batch, X, y, s = make_batch(loss, layout, np.float64)
+    kernel = problem(loss).loss_kernel()
+    p, q = np.random.default_rng(0).normal(size=(2, len(X)))
+    value, first, second = gradients.loss_along(batch.rows, kernel, p, q, 0.3, 0, len(X))
+    at = p + 0.3 * q
+    slopes = derivative(kernel, batch.targets, at, "py_gradient")
+    bends = derivative(kernel, batch.targets, at, "py_curvature")
+    np.testing.assert_allclose(value, s @ LOSS[loss](y, at, 0.3), rtol=1e-10)
+    np.testing.assert_allclose(first, s @ (slopes * q), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(second, s @ (bends * q**2), rtol=1e-9)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("d", [1, 13, 70])
+def test_curvature_matrix(layout, centred, d):
+    if layout == "dense" and not centred:
+        pytest.skip("dense rows need a center")
+    batch, X, _, _ = make_batch("squared_error", layout, np.float32, n=101, d=d)
+    rng = np.random.default_rng(0)
+    rows, factors = np.sort(rng.integers(0, 101, 57)), rng.random(57)
+    center, scale = (rng.normal(size=d) if centred else None), rng.random(d) + 0.5
+    H = np.zeros((d + 1, d + 1))
+    gradients.curvature_matrix(batch.rows, rows, factors, center, scale, H)
+    Z = (X[rows] - (center if centred else 0)) * scale
+    Z = np.column_stack([Z, np.ones(57)])
+    expected = (Z * factors[:, None]).T @ Z
+    np.testing.assert_allclose(np.triu(H), np.triu(expected), rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match="rows must lie"):
+        gradients.curvature_matrix(batch.rows, rows + 101, factors, center, scale, H)
+
+
 @pytest.mark.parametrize("width", [1, 3, 784, 20_000])
 def test_every_width_of_rows(width):
     """Chunks are cut by bytes: from one row's width to more than a chunk holds."""

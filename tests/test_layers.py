@@ -20,6 +20,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     # estimators
     {"estimators"},
     {"_classifier", "_regressor"},
+    {"_decisions"},
     {"_collections"},
     {"_base"},
     {"_validation", "_partitions"},
@@ -34,7 +35,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_dask"},
     {"_cluster"},
     {"_placement"},
-    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks"},
+    {"_problem", "_data", "_schedules", "_callbacks", "_docs", "_bridge", "callbacks", "_sparsify"},
     {"_kernels"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -59,6 +60,8 @@ HOME = {  # libraries that belong to one room, or to a few
         "_collections",
         "_validation",
         "_bridge",
+        "_decisions",
+        "_sparsify",
         "display",
         "_callbacks",
         "stream",

@@ -7,6 +7,7 @@ any number of workers. Within a call rows are read in chunks that stay in the ca
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
@@ -79,6 +80,7 @@ cdef struct Sums:
 cdef struct Outputs:
     double* margins             # each NULL or as long as the rows of blocks lo to hi
     double* curvatures
+    bint known                  # whether the margins are given rather than wanted
 
 
 cdef inline Py_ssize_t first_position(Order order, Py_ssize_t b) noexcept nogil:
@@ -205,12 +207,16 @@ cdef Sums sum_rows(
     sums.loss = sums.intercept = 0.0
     next_rows(order, hi, most, &at, &c)
     while c.m > 0:
-        margins_of(w, columns, X, b, &c)
+        if out.known:
+            for k in range(c.m):
+                c.p[k] = out.margins[done + k]
+        else:
+            margins_of(w, columns, X, b, &c)
         sums.loss += losses_of(loss, is_log_loss, X, &c)
         for k in range(c.m):
             sums.intercept += c.first[k]
         combine(<const real*>X.values, columns, X, &c, gradient, part)
-        if out.margins != NULL:
+        if out.margins != NULL and not out.known:
             for k in range(c.m):
                 out.margins[done + k] = c.p[k]
         if out.curvatures != NULL:
@@ -233,7 +239,7 @@ cdef double* doubles(array, Py_ssize_t least) except? NULL:
         return NULL
     if array.dtype != np.float64 or not array.flags.c_contiguous or array.size < least:
         raise ValueError(f"kernels need contiguous float64 arrays of at least {least} numbers")
-    return <double*><size_t>array.ctypes.data
+    return <double*>cnp.PyArray_DATA(array)
 
 
 cdef Py_ssize_t rows_in(Order order, Py_ssize_t lo, Py_ssize_t hi):
@@ -248,16 +254,17 @@ cdef const void* weights_of(Rows X, w) except? NULL:
     dtype = np.float64 if X.is_double else np.float32
     if w.dtype != dtype or not w.flags.c_contiguous or w.size != X.n_columns:
         raise ValueError(f"the weights must be {X.n_columns} contiguous numbers of {dtype}")
-    return <const void*><size_t>w.ctypes.data
+    return <const void*>cnp.PyArray_DATA(w)
 
 
 def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ssize_t lo,
-                      Py_ssize_t hi, gradient, margins=None, curvatures=None):
+                      Py_ssize_t hi, gradient, margins=None, curvatures=None, bint known=False):
     """Sums over blocks lo to hi of the order, without the GIL.
 
     Adds sum_i s_i loss'(y_i, p_i) x_i into `gradient` (float64), p_i = x_i.w + intercept, and
     returns (sum_i s_i loss(y_i, p_i), sum_i s_i loss'(y_i, p_i)). `margins` and `curvatures`,
-    where given, receive p_i and s_i loss''(y_i, p_i) of these rows in the order visited.
+    where given, receive p_i and s_i loss''(y_i, p_i) of these rows in the order visited. With
+    `known` the margins are given, and `w` and `intercept` are not looked at.
     """
     cdef const void* weights = weights_of(X, w)
     cdef double* target = doubles(gradient, X.n_columns)
@@ -265,9 +272,12 @@ def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ss
     cdef Sums sums
     out.margins = doubles(margins, rows_in(order, lo, hi))
     out.curvatures = doubles(curvatures, rows_in(order, lo, hi))
+    out.known = known
+    if known and margins is None:
+        raise ValueError("known margins must be given")
     # Dense float32 rows are summed in float32 a few hundred at a time.
     part = None if X.is_double or X.sparse else np.zeros(X.n_columns, np.float32)
-    cdef float* sum32 = NULL if part is None else <float*><size_t>part.ctypes.data
+    cdef float* sum32 = NULL if part is None else <float*>cnp.PyArray_DATA(part)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -330,7 +340,7 @@ def curved_product(Rows X, curvatures, v, double intercept, Order order, Py_ssiz
     cdef double* p = doubles(margins, rows_in(order, lo, hi))
     cdef double entry
     part = None if X.is_double or X.sparse else np.zeros(X.n_columns, np.float32)
-    cdef float* sum32 = NULL if part is None else <float*><size_t>part.ctypes.data
+    cdef float* sum32 = NULL if part is None else <float*>cnp.PyArray_DATA(part)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -478,10 +488,10 @@ def curvature_matrix(Rows X, rows, factors, center, scale, H):
         raise ValueError("rows must be contiguous int64 numbers")
     if m and not (0 <= rows.min() and rows.max() < X.n_rows):
         raise ValueError(f"rows must lie in 0 to {X.n_rows - 1}")
-    cdef const int64_t* numbers = <const int64_t*><size_t>rows.ctypes.data
+    cdef const int64_t* numbers = <const int64_t*>cnp.PyArray_DATA(rows)
     cdef Py_ssize_t most = max(8, min(MOST_ROWS, CHUNK_BYTES // (8 * d) // 8 * 8))
     buffer = np.empty(most * d)
-    cdef double* packed = <double*><size_t>buffer.ctypes.data
+    cdef double* packed = <double*>cnp.PyArray_DATA(buffer)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -542,7 +552,7 @@ def loss_along(Rows X, Loss loss, p, q, double t, Py_ssize_t lo, Py_ssize_t hi, 
     cdef const double* along = doubles(q, hi)
     cdef const int64_t* rows = NULL
     if subset is not None:
-        rows = <const int64_t*><size_t>subset.ctypes.data
+        rows = <const int64_t*>cnp.PyArray_DATA(subset)
     cdef double sums[3]
     sums[0] = sums[1] = sums[2] = 0.0
     with nogil:
@@ -556,7 +566,7 @@ def majorants(Rows X, Loss loss, margins, out, Py_ssize_t lo, Py_ssize_t hi, sub
     cdef double* target = doubles(out, hi)
     cdef const int64_t* rows = NULL
     if subset is not None:
-        rows = <const int64_t*><size_t>subset.ctypes.data
+        rows = <const int64_t*>cnp.PyArray_DATA(subset)
     cdef Py_ssize_t i, k
     with nogil:
         for k in range(lo, hi):
