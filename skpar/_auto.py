@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skpar._descent import Descent
-from skpar._interior import HingeDescent, is_small
 from skpar._kernels.losses import Smoothed
 from skpar._newton import has_matrix
 from skpar._objective import Objective
 from skpar._schemes import Fit, Sequential, Weights
+from skpar._small import SmallDescent, descent_for
 
 KINKED = ("hinge", "epsilon_insensitive")
 # The model's promise must fall this far below what `tol` allows: it is an estimate.
@@ -168,7 +168,7 @@ class AutoFit:
         self.step_size = self.eta0 = 1.0
         self.name, self.n_workers = "full-gradient", self.objective.width
         self.width = 0.0
-        self.converged = self.stuck = False
+        self.converged = self.stuck = self.small_failed = False
         self.stochastic = STOCHASTIC_EPOCHS if self._starts_with_steps() else 0
         if self.stochastic:
             self._prepare_steps()
@@ -206,8 +206,8 @@ class AutoFit:
 
     def _begin(self):
         self.floor = NOTHING * self._value_at_zero()
-        if is_small(self.problem, self.fit.batch):
-            self.descent = HingeDescent(self.objective, self.x)
+        self.descent = None if self.small_failed else descent_for(self.objective, self.x)
+        if self.descent is not None:
             return
         if self.problem.loss in KINKED:
             self._round()
@@ -247,9 +247,10 @@ class AutoFit:
 
     def _aim(self):
         """Choose the next direction; where the end is reached, say so or round off less."""
-        if isinstance(self.descent, HingeDescent):
+        if isinstance(self.descent, SmallDescent):
             self.value = self.descent.value
-            self.converged = self.descent.gap <= ROUNDING_SHARE * self.tol * self.value + self.floor
+            allowed = self.descent.share * self.tol * self.value
+            self.converged = self.descent.gap <= allowed + self.floor
             return
         while True:
             descent = self.descent
@@ -287,10 +288,10 @@ class AutoFit:
             self._aim()
         if self.converged or self.stuck:
             return False
-        if not self.descent.move() and isinstance(self.descent, HingeDescent):
-            # Rounding ends the interior points short of what `tol` asks for.
-            self.x, self.descent = self.descent.x, None
-            self._round()
+        if not self.descent.move() and isinstance(self.descent, SmallDescent):
+            # Rounding ends it short of what `tol` asks for.
+            self.x, self.small_failed = self.descent.x, True
+            self._begin()
         self.step_size = self.descent.step_size
         self._aim()
         return True
@@ -301,7 +302,7 @@ class AutoFit:
 
     def weights(self):
         """(w, intercept) that the user gets now."""
-        if isinstance(self.descent, HingeDescent):
+        if isinstance(self.descent, SmallDescent):
             self.x = self.descent.x
         w, b = self.objective.split(self.x)
         return w, b if self.objective.has_intercept else self.fixed_intercept
