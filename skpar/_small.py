@@ -24,6 +24,8 @@ def descent_for(objective, x):
     numbers = batch.n_rows * batch.shape[1]
     if not 0 < numbers <= MOST_NUMBERS or numbers * batch.shape[1] > MOST_WORK:
         return None
+    if batch.weights is not None and not (batch.weights.min() >= 0 and batch.total_weight > 0):
+        return None
     return kind(objective, x)
 
 

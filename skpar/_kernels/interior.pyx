@@ -2,7 +2,7 @@
 
 minimise    P(u) = sum_j l_j u_j^2 / 2 + sum_i c_i max(0, 1 - y_i z_i.u)
 or maximise Q(a) = sum_i a_i - sum_j (sum_i a_i y_i z_ij)^2 / (2 l_j) over 0 <= a_i <= c_i,
-with sum_i a_i y_i = 0 where the last column of z is the intercept's, whose l is 0.
+with sum_i a_i y_i = 0 where the last column of z is the intercept's, with l = 0.
 
 P(u) >= Q(a) for every pair: the difference says how far the end is. A step (Mehrotra 1992) costs
 one weighted Gram matrix, whatever the loss's kinks; ten or so do what the rounding of kinks,
@@ -46,7 +46,7 @@ cdef class Interior:
         -1 or 1.
     c : ndarray of shape (m,)
         What a row's loss counts, positive.
-    l : ndarray of shape (d,)
+    l2 : ndarray of shape (d,)
         Penalties of the coordinates, positive but for an intercept.
     u : ndarray of shape (d,)
         Where to start.
@@ -63,7 +63,7 @@ cdef class Interior:
     cdef const int64_t* rows
     cdef const double* y
     cdef const double* c
-    cdef const double* l
+    cdef const double* l2
     cdef double* at             # u's numbers
     cdef double* H
     cdef double* way            # d: the step in u
@@ -83,19 +83,19 @@ cdef class Interior:
     cdef double* t2
 
     def __init__(self, const double[:, ::1] Z, const double[::1] y, const double[::1] c,
-                 const double[::1] l, u, bint intercept):
+                 const double[::1] l2, u, bint intercept):
         cdef Py_ssize_t m = Z.shape[0], d = Z.shape[1]
         cdef const int64_t[::1] rows = np.arange(m)
         cdef double[::1] memory = np.empty(12 * m + d * d + d)
         cdef double[::1] start = np.array(u, dtype=np.float64)
-        if not (y.shape[0] == m and c.shape[0] == m and l.shape[0] == d and start.shape[0] == d):
-            raise ValueError("Z, y, c, l and u do not fit together")
+        if not (y.shape[0] == m and c.shape[0] == m and l2.shape[0] == d and start.shape[0] == d):
+            raise ValueError("Z, y, c, l2 and u do not fit together")
         if m == 0 or d == 0:
             raise ValueError("there must be rows and columns")
-        self.keep_alive = (Z, y, c, l, rows, memory, start)
+        self.keep_alive = (Z, y, c, l2, rows, memory, start)
         self.u = start.base
         self.m, self.d, self.intercept = m, d, intercept
-        self.Z, self.y, self.c, self.l = &Z[0, 0], &y[0], &c[0], &l[0]
+        self.Z, self.y, self.c, self.l2 = &Z[0, 0], &y[0], &c[0], &l2[0]
         self.rows, self.at = &rows[0], &start[0]
         self.p = &memory[0]
         self.a, self.s, self.x, self.D = self.p + m, self.p + 2 * m, self.p + 3 * m, self.p + 4 * m
@@ -162,7 +162,7 @@ cdef class Interior:
             else:
                 negative += self.a[i]
         for j in range(self.d):
-            penalty += 0.5 * self.l[j] * self.at[j] * self.at[j]
+            penalty += 0.5 * self.l2[j] * self.at[j] * self.at[j]
         self.primal = loss + penalty
         up = down = 1.0
         if self.intercept:  # the heavier side is scaled down to the other
@@ -177,8 +177,8 @@ cdef class Interior:
             self.way[j] = 0.0
         chunk_combine_f64(self.Z, self.rows, self.m, self.d, self.q, self.way)
         for j in range(self.d):
-            if self.l[j] > 0:
-                square += self.way[j] * self.way[j] / self.l[j]
+            if self.l2[j] > 0:
+                square += self.way[j] * self.way[j] / self.l2[j]
         # a times any share of 1 is allowed as well: the best one.
         share = fmin(1.0, total / square) if square > 0 else 1.0
         self.dual = share * total - 0.5 * share * share * square
@@ -193,7 +193,7 @@ cdef class Interior:
             self.q[i] = self.y[i] * (self.a[i] + self.D[i] * self.dp[i])
             self.da[i] = self.dp[i]
         for j in range(self.d):
-            self.way[j] = -self.l[j] * self.at[j]
+            self.way[j] = -self.l2[j] * self.at[j]
         chunk_combine_f64(self.Z, self.rows, self.m, self.d, self.q, self.way)
         solve(self.H, self.d, self.way)
         chunk_margins_f64(self.Z, self.rows, self.m, self.d, self.way, 0.0, self.dp)
@@ -224,14 +224,14 @@ cdef class Interior:
         return sum / (2.0 * self.m)
 
     cdef bint curve(self) noexcept nogil:
-        """H becomes the factor of Z'DZ + l; False where there is none."""
+        """H becomes the factor of Z'DZ + diag(l2); False where there is none."""
         cdef Py_ssize_t j, d = self.d
         cdef double trace = 0.0
         for j in range(d * d):
             self.H[j] = 0.0
         add_outer_products(self.Z, self.D, self.m, d, self.H)
         for j in range(d):
-            self.H[j * d + j] += self.l[j]
+            self.H[j * d + j] += self.l2[j]
             trace += self.H[j * d + j]
         for j in range(d):
             self.H[j * d + j] += JITTER * trace / d

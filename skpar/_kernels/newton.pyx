@@ -39,7 +39,7 @@ cdef class Newton:
     cdef const int64_t* rows
     cdef const double* y
     cdef const double* c
-    cdef const double* l
+    cdef const double* l2
     cdef double* at             # u's numbers
     cdef double* H
     cdef double* way            # d: the next step
@@ -53,19 +53,19 @@ cdef class Newton:
     cdef double* second
 
     def __init__(self, const double[:, ::1] Z, const double[::1] y, const double[::1] c,
-                 const double[::1] l, u):
+                 const double[::1] l2, u):
         cdef Py_ssize_t m = Z.shape[0], d = Z.shape[1]
         cdef const int64_t[::1] rows = np.arange(m)
         cdef double[::1] memory = np.empty(6 * m + d * d + 2 * d)
         cdef double[::1] start = np.array(u, dtype=np.float64)
-        if not (y.shape[0] == m and c.shape[0] == m and l.shape[0] == d and start.shape[0] == d):
-            raise ValueError("Z, y, c, l and u do not fit together")
+        if not (y.shape[0] == m and c.shape[0] == m and l2.shape[0] == d and start.shape[0] == d):
+            raise ValueError("Z, y, c, l2 and u do not fit together")
         if m == 0 or d == 0:
             raise ValueError("there must be rows and columns")
-        self.keep_alive = (Z, y, c, l, rows, memory, start)
+        self.keep_alive = (Z, y, c, l2, rows, memory, start)
         self.u = start.base
         self.m, self.d = m, d
-        self.Z, self.y, self.c, self.l = &Z[0, 0], &y[0], &c[0], &l[0]
+        self.Z, self.y, self.c, self.l2 = &Z[0, 0], &y[0], &c[0], &l2[0]
         self.rows, self.at = &rows[0], &start[0]
         self.p = &memory[0]
         self.dp, self.tried, self.losses = self.p + m, self.p + 2 * m, self.p + 3 * m
@@ -86,7 +86,7 @@ cdef class Newton:
         for i in range(self.m):
             total += self.c[i] * self.losses[i]
         for j in range(self.d):
-            total += 0.5 * self.l[j] * u[j] * u[j]
+            total += 0.5 * self.l2[j] * u[j] * u[j]
         return total
 
     cdef bint aim(self) noexcept nogil:
@@ -97,13 +97,13 @@ cdef class Newton:
             self.first[i] *= -self.c[i]
             self.second[i] *= self.c[i]
         for j in range(d):
-            self.next[j] = -self.l[j] * self.at[j]
+            self.next[j] = -self.l2[j] * self.at[j]
         chunk_combine_f64(self.Z, self.rows, self.m, d, self.first, self.next)
         for j in range(d * d):
             self.H[j] = 0.0
         add_outer_products(self.Z, self.second, self.m, d, self.H)
         for j in range(d):
-            self.H[j * d + j] += self.l[j]
+            self.H[j * d + j] += self.l2[j]
             trace += self.H[j * d + j]
         for j in range(d):
             self.H[j * d + j] += JITTER * trace / d
