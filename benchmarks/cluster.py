@@ -59,6 +59,7 @@ def run(backend, scheme, X, y):
     """(seconds per epoch, seconds of everything else, the model)."""
     model = ParallelSGDClassifier(
         loss="log_loss",
+        learning_rate="optimal",
         scheme=scheme,
         n_jobs=2,
         n_shards=2,

@@ -22,7 +22,7 @@ from skpar._schemes import Fit, Weights
 from skpar._sparsify import SparseCoefficients
 from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
-from skpar._workers import Team, limit_blas
+from skpar._workers import Team, limit_blas, local_team
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -177,6 +177,9 @@ class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
 
     def _team(self, client=None):
         """The workers of one fit."""
+        if client is None and self.learning_rate == "auto" and not self._shared_memory:
+            # A few passes over rows that are here: threads, whatever the backend.
+            return local_team(self.n_jobs)
         inner = getattr(self, "inner_n_jobs", None) or 1
         shared = self._shared_memory
         return Team(self.n_jobs, shared_memory=shared, client=client, inner=inner)

@@ -89,7 +89,8 @@ scheme : {'model-averaging', 'gradient-averaging'}, default='model-averaging'
     How shards of the rows make one model. 'model-averaging': each trains its own for a round,
     then they are averaged, once to sixteen times an epoch. 'gradient-averaging': all compute
     the gradient of a batch at the same weights and one step is taken; apart from rounding the
-    number of shards makes no difference.
+    number of shards makes no difference. learning_rate='auto' on rows in memory uses it for the
+    stochastic epochs with which wide sparse rows start.
 n_shards : int or None, default=None
     Number of shards; None is the number of workers, fewer where shards would be too small to
     be worth a worker. Fix it for the same result everywhere.
@@ -134,7 +135,8 @@ feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of features, where `X` has string names.
 history_ : dict of ndarray of shape (`n_iter_`,)
     One entry an epoch: 'epoch', 'samples' (seen so far), 'time' (seconds since the start),
-    'objective' (of the weights that the user would get), 'validation_score' (NaN without
+    'objective' (of the weights that the user would get; on large data, for scikit-learn's
+    schedules, all but the last from a sample of the rows), 'validation_score' (NaN without
     validation rows), 'step_size', 'rows_per_second'. Means over classes for several.
 eta0_ : float
     The first step size in use; 1 where 'auto' needed full gradients alone.

@@ -2,15 +2,18 @@
 
 import numpy as np
 
+from skpar._kernels.lockfree import run_shared
 from skpar._kernels.records import State, padded
-from skpar._kernels.shared import Shared, run_shared
+from skpar._kernels.shared import Shared
 from skpar._measures import curvatures, frequent_columns, sampled_rows
 from skpar._schedules import MAX_MERGE_ROWS, merge_rows, safe_steps
 from skpar._schemes import Weights
 
 # Merging a column costs about as much as one stored value of a row; the merges of the columns
-# that all workers meet often, and those of the others, may each add this share.
+# that all workers meet often, and those of the others, may each add this share; the latter up
+# to MOST_SHARE where they would be too rare otherwise.
 MERGE_SHARE = 0.05
+MOST_SHARE = 0.2
 # Cache lines that change hands cost more than a few rows.
 LEAST_MERGE_ROWS = 64
 # A column in fewer rows than this is seldom met twice between two merges.
@@ -23,8 +26,10 @@ LEAST_MERGES = 4
 LEAST_WORK_IN_PLACE = 1 << 21
 # Adding the shared weights to their average may cost this share of the rows in between.
 AVERAGE_SHARE = 0.25
-# The scale that l2 leaves of weights since the last fold stays above exp(-10).
-MAX_SHRINK = 10.0
+# Workers stand at different samples, so the scale that l2 leaves of weights differs between them:
+# over what they have in hand at a time by this at most, and since it was written out by exp(-1).
+MAX_DISAGREEMENT = 0.1
+MAX_SHRINK = 1.0
 # Steps that shrink weights by more than this each time leave nothing for others to add to.
 MAX_STEP_SHRINK = 0.1
 
@@ -37,15 +42,15 @@ def sharing_is_safe(fit, n_epochs):
     return fit.problem.l2 * step < MAX_STEP_SHRINK
 
 
-def rows_between_merges(batch, n_columns=None):
-    """How many rows pay for merging so many columns (all)."""
-    n_columns = batch.shape[1] if n_columns is None else n_columns
-    return int(n_columns / (MERGE_SHARE * batch.row_numbers))
+def rows_between_merges(batch, n_columns, share=MERGE_SHARE):
+    """How many rows pay for merging so many columns."""
+    return int(n_columns / (share * batch.row_numbers))
 
 
 def copies_meet(batch, n_workers):
     """Whether copies of all columns would be merged often enough."""
-    return rows_between_merges(batch) * n_workers * LEAST_MERGES <= batch.n_rows
+    rows = rows_between_merges(batch, batch.shape[1], MOST_SHARE)
+    return rows * n_workers * LEAST_MERGES <= batch.n_rows
 
 
 def worthwhile_workers(batch, n_workers):
@@ -109,7 +114,7 @@ class LockFree:
         """(columns merged often, their places), None for all columns."""
         batch = self.fit.batch
         n_columns = batch.shape[1]
-        if not batch.sparse or (whole and rows_between_merges(batch) <= MAX_MERGE_ROWS):
+        if not batch.sparse or (whole and rows_between_merges(batch, n_columns) <= MAX_MERGE_ROWS):
             return None, None
         if not whole and self.merge_every == 1:
             return np.zeros(0, dtype=np.int64), None
@@ -128,7 +133,9 @@ class LockFree:
             rows = max(rows, LEAST_MERGE_ROWS, rows_between_merges(batch, shared.n_hot))
         all_rows = rows
         if shared.whole and shared.hot_columns is not None:
-            all_rows = max(rows, rows_between_merges(batch))
+            often_enough = batch.n_rows // (self.n_workers * LEAST_MERGES)
+            all_rows = min(rows_between_merges(batch, batch.shape[1]), often_enough)
+            all_rows = max(rows, all_rows)
         # Where nothing but the intercept is merged, its line should not change hands every row.
         shared.merge_rows = rows if shared.n_hot else max(rows, 8)
         shared.merge_all_rows = all_rows
@@ -177,8 +184,13 @@ class LockFree:
         share = max(1, (hi - lo) // (8 * self.n_workers))
         merge_blocks = max(1, shared.merge_rows // order.block_size)
         chunk = min(fit.batch.chunk_blocks(order.block_size), share)
-        shared.chunk_blocks = max(chunk, min(merge_blocks, share))
-        shared.begin(self.t + lo * order.block_size, lo, hi)
+        chunk = max(chunk, min(merge_blocks, share))
+        first = self.t + lo * order.block_size
+        shrink = recipe.l2 * recipe.step_size(first) * order.block_size * self.n_workers
+        if shrink > 0:
+            chunk = min(chunk, max(1, int(MAX_DISAGREEMENT / shrink)))
+        shared.chunk_blocks = chunk
+        shared.begin(first, lo, hi)
         workers = zip(self.states, self.snapshots, self.places, strict=True)
         arguments = [(fit.batch.rows, order, s, shared, recipe, *own) for s, *own in workers]
         fit.team.run(work_to_the_end, arguments, self._stop)

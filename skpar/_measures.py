@@ -22,7 +22,7 @@ POWER_ITERATIONS = 8
 
 def is_large(fit):
     """Whether the exact objective would cost a good part of an epoch's time, every epoch."""
-    return fit.shards is None and fit.batch.work > EXACT_NUMBERS
+    return fit.batch.work > EXACT_NUMBERS
 
 
 def mean_loss(fit, w, intercept, sampled=False):
@@ -31,8 +31,10 @@ def mean_loss(fit, w, intercept, sampled=False):
     With `sampled` it is that of spans of rows spread evenly over the data, always the same.
     """
     if fit.shards is not None:
-        arguments = [(shard, fit.problem, w, intercept) for shard in fit.shards]
-        return float(np.sum(fit.team.run(shard_loss, arguments))) / fit.batch.n_rows
+        share = 1 / len(fit.shards) if sampled else None
+        arguments = [(shard, fit.problem, w, intercept, share) for shard in fit.shards]
+        sums = np.sum(fit.team.run(shard_loss, arguments), axis=0)
+        return float(sums[0] / sums[1])
     batch = fit.batch
     loss = fit.problem.loss_kernel()
     chunk = step = batch.chunk_blocks(1)
@@ -59,14 +61,22 @@ def mean_loss(fit, w, intercept, sampled=False):
     return float(np.sum(sums)) / sum(hi - lo for lo, hi in spans)
 
 
-def shard_loss(shard, problem, w, intercept):
-    """The sum of the losses of one shard, in chunks that depend on its rows alone."""
-    loss, chunk = problem.loss_kernel(), shard.chunk_blocks(1)
-    starts = range(0, shard.n_rows, chunk)
-    return sum(
-        total_loss(shard.rows, loss, w, intercept, lo, min(lo + chunk, shard.n_rows), shard.subset)
-        for lo in starts
-    )
+def shard_loss(shard, problem, w, intercept, share=None):
+    """(sum of the losses, rows) of one shard, or of this share of a sample's spans.
+
+    The spans depend on its rows alone.
+    """
+    loss = problem.loss_kernel()
+    chunk = step = shard.chunk_blocks(1)
+    if share is not None:
+        n_spans = max(1, int(SAMPLE_SPANS * share))
+        step = max(1, shard.n_rows // n_spans)
+        rows = max(SAMPLE_ROWS * share, SAMPLE_SHARE * shard.n_rows)
+        chunk = max(1, min(step, int(rows / n_spans)))
+    spans = [(lo, min(lo + chunk, shard.n_rows)) for lo in range(0, shard.n_rows, step)]
+    rows, subset = shard.rows, shard.subset
+    total = sum(total_loss(rows, loss, w, intercept, lo, hi, subset) for lo, hi in spans)
+    return total, sum(hi - lo for lo, hi in spans)
 
 
 def sampled_rows(fit):

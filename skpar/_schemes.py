@@ -12,7 +12,7 @@ from skpar._kernels.records import State
 from skpar._kernels.sgd import run
 
 # A worker with less than this to do an epoch costs more to wake than it saves.
-MIN_NUMBERS_PER_WORKER = 1 << 17
+MIN_NUMBERS_PER_WORKER = 1 << 15
 MIN_ROWS_PER_WORKER = 512
 
 

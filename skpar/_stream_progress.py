@@ -63,6 +63,19 @@ class Progress:
         )
 
 
+def root_task(estimator, callbacks, name, n_tasks):
+    """The outermost task, for hooks of scikit-learn's protocol; of our stand-in before 1.9."""
+    try:
+        from sklearn.callback import CallbackContext
+    except ImportError:
+        from skpar._bridge import Context
+
+        return Context(estimator, callbacks, name, 0, n_tasks, None)
+    # The context takes its callbacks, and the name it shows, from an estimator.
+    carrier = type(type(estimator).__name__, (), {"_skl_callbacks": callbacks})()
+    return CallbackContext._from_estimator(carrier, name, 0, n_tasks, True)
+
+
 class Teller:
     """Prints lines and calls callbacks; true answers of these end the stream.
 
@@ -96,15 +109,7 @@ class Teller:
 
     def __enter__(self):
         if self.bridged:
-            try:
-                from sklearn.callback import CallbackContext
-            except ImportError as error:
-                raise ImportError("scikit-learn's callbacks need scikit-learn 1.9") from error
-            carrier = type(type(self.estimator).__name__, (), {})()
-            carrier._skl_callbacks = self.bridged
-            self.root = CallbackContext._from_estimator(
-                carrier, "fit_stream", 0, self.n_epochs, True
-            )
+            self.root = root_task(self.estimator, self.bridged, "fit_stream", self.n_epochs)
             for callback in self.bridged:
                 self.set_up.append(callback)
                 callback.setup(estimator=self.estimator, context=self.root)
@@ -116,13 +121,18 @@ class Teller:
             return
         try:
             if kind is None:
-                self._ended(self.root)
+                self._ended(self.root, self.estimator.history_)
         finally:
             for callback in self.set_up:
                 callback.teardown(estimator=self.estimator, context=self.root)
 
-    def _ended(self, context):
-        attributes = vars(copy.copy(self.estimator))
+    def _ended(self, context, history=None):
+        """End a task; `history` replaces the estimator's own, which knows one chunk."""
+
+        def attributes():
+            own = vars(copy.copy(self.estimator))
+            return own if history is None else own | {"history_": history}
+
         return context.call_on_fit_task_end(
             estimator=self.estimator, reconstruction_attributes=attributes
         )
@@ -152,10 +162,11 @@ class Teller:
                 stop |= bool(self._ended(task))
         return stop
 
-    def epoch_ends(self, progress, validation_score):
-        """Whether a callback wants to stop."""
+    def epoch_ends(self, progress, history):
+        """Whether a callback wants to stop; `history` ends with this epoch."""
+        validation_score = history["validation_score"][-1]
         if self.verbose:
             score = "" if math.isnan(validation_score) else f", score {validation_score:.4f}"
             print(f"{progress.line()}{score}", flush=True)
             self.last_line = perf_counter()
-        return self.epoch_context is not None and bool(self._ended(self.epoch_context))
+        return self.epoch_context is not None and bool(self._ended(self.epoch_context, history))

@@ -60,6 +60,11 @@ class Item(NamedTuple):
     sample_weight: object
 
 
+def arrays_of(entries):
+    """A history, one array a key, of its entries."""
+    return {key: np.array([e[key] for e in entries]) for key in (entries[0] if entries else ())}
+
+
 def checked(X, y, sample_weight, classes):
     """A chunk whose X is a matrix of as many rows as y and sample_weight, all of known classes."""
     if not sp.issparse(X) and not (hasattr(X, "shape") and len(X.shape) == 2):

@@ -12,7 +12,7 @@ from skpar._chunks import n_rows_of, permuted
 from skpar._queue import END, ChunkQueue, Readers
 from skpar._state import get_state, set_state
 from skpar._stream_progress import Progress
-from skpar._stream_records import Item, Place, checked
+from skpar._stream_records import Item, Place, arrays_of, checked
 from skpar._stream_score import score_chunks
 
 
@@ -77,8 +77,7 @@ class Run:
                 self.save(identity)
         if self.options.early_stopping and self.best is not None:
             set_state(self.estimator, *self.best)
-        keys = history[0] if history else {}
-        self.estimator.history_ = {k: np.array([e[k] for e in history]) for k in keys}
+        self.estimator.history_ = arrays_of(history)
 
     def _order(self, epoch):
         """The parts of an epoch, the same whenever it is asked for."""
@@ -211,8 +210,7 @@ class Run:
         """The history's entry of an epoch, scored."""
         place = self.place
         score = math.nan if self.validation is None else self._score()
-        self.halted |= self.teller.epoch_ends(progress, score)
-        return {
+        entry = {
             "epoch": place.epoch + 1,
             "samples": place.samples,
             "time": place.total_seconds + place.seconds,
@@ -223,6 +221,8 @@ class Run:
             "training_waits": progress.training_waits,
             "reading_waits": progress.reading_waits,
         }
+        self.halted |= self.teller.epoch_ends(progress, arrays_of([*place.history, entry]))
+        return entry
 
     def _end_epoch(self, entry):
         place = self.place

@@ -99,8 +99,8 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
     """Linear classifier trained data-parallel by stochastic gradient descent.
 
     Rows are split into shards, each worker trains on its own, and the models are averaged
-    after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
-    the bit, whatever `n_jobs`, joblib backend and machine load.
+    every so often [1]_. For a given `random_state` and `n_shards` the result is the same to
+    the bit, whatever `n_jobs`, joblib backend (threads, processes, Dask, Ray) and machine load.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w); several classes are
     one-vs-rest.
 
@@ -184,8 +184,8 @@ class ParallelSGDRegressor(_DataParallel, BaseRegressor):
     """Linear regressor trained data-parallel by stochastic gradient descent.
 
     Rows are split into shards, each worker trains on its own, and the models are averaged
-    after each epoch [1]_. For a given `random_state` and `n_shards` the result is the same to
-    the bit, whatever `n_jobs`, joblib backend and machine load.
+    every so often [1]_. For a given `random_state` and `n_shards` the result is the same to
+    the bit, whatever `n_jobs`, joblib backend (threads, processes, Dask, Ray) and machine load.
     Minimises (1/n) sum_i s_i loss(y_i, x_i.w + b) + alpha penalty(w).
 
     Parameters

@@ -84,8 +84,9 @@ def fit_stream(
     timeout : float, default=None
         Seconds without a chunk after which a TimeoutError is raised; None waits for ever.
     callbacks : list, default=None
-        Functions, called after each chunk with a `skpar.stream.Progress`, and callbacks of
-        scikit-learn 1.9 such as `sklearn.callback.ProgressBar`. A true answer ends the stream;
+        Functions, called after each chunk with a `skpar.stream.Progress`, and callbacks of the
+        protocol of `sklearn.callback`, as its ProgressBar and `skpar.callbacks.EarlyStopping`;
+        those that the estimator was given by `set_callbacks` too. A true answer ends the stream;
         with a `checkpoint` the next call goes on from there.
     verbose : int, default=0
         1 prints a line every ten seconds and one an epoch, 2 a line a chunk: rows, rows per

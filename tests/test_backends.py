@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from _common import (
     HogwildClassifier,
     ParallelSGDClassifier,
@@ -120,15 +121,15 @@ def exchanges(monkeypatch):
 @layouts
 def test_same_bits(backend, scheme, layout, use, exchanges):
     X, y = large_problem("binary", layout, n=4_000)
-    for dtype in (np.float64, np.float32):
-        data = X.astype(dtype), y
-        first = make(scheme=scheme).fit(*data)
-        assert first.coef_.dtype == dtype
-        for n_jobs in (1, 2, 4):
+    data = [(X.astype(dtype), y) for dtype in (np.float64, np.float32)]
+    first = [make(scheme=scheme).fit(*rows) for rows in data]
+    assert [est.coef_.dtype for est in first] == [np.float64, np.float32]
+    for n_jobs in (1, 2, 4):
+        for rows, expected in zip(data, first, strict=True):
             with use(backend):
-                est = make(scheme=scheme, n_jobs=n_jobs).fit(*data)
+                est = make(scheme=scheme, n_jobs=n_jobs).fit(*rows)
             assert est.scheme_ == scheme
-            assert_same_bits(est, first)
+            assert_same_bits(est, expected)
     assert bool(exchanges) == (backend != "threading")
 
 
@@ -142,6 +143,8 @@ def test_same_bits_of_other_fits(backend, scheme, use):
         dict(early_stopping=True, max_iter=3),
         dict(shuffle=False, penalty="elasticnet"),
         dict(tol=1e-3, max_iter=5),
+        dict(learning_rate="auto", tol=1e-4, max_iter=100),
+        dict(learning_rate="auto", tol=1e-4, max_iter=100, early_stopping=True),
     ]
     weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
     for params in variants:
@@ -151,6 +154,13 @@ def test_same_bits_of_other_fits(backend, scheme, use):
             first = clone(est).set_params(n_jobs=1).fit(X, y, sample_weight=weight)
             with use(backend):
                 assert_same_bits(clone(est).fit(X, y, sample_weight=weight), first)
+    # Wide sparse rows, with which "auto" starts by stochastic steps.
+    rng = np.random.default_rng(0)
+    X = sp.random_array((4_000, 20_000), density=2e-3, format="csr", rng=rng)
+    y = (X[:, :500].sum(axis=1) > 0.5).astype(int)
+    est = make(scheme=scheme, learning_rate="auto", tol=1e-3, max_iter=50).set_params(n_jobs=2)
+    with use(backend):
+        assert_same_bits(clone(est).fit(X, y), clone(est).set_params(n_jobs=1).fit(X, y))
     X, y = large_problem("regression", n=3_000)
     est = make(ParallelSGDRegressor, scheme=scheme, n_jobs=2)
     with use(backend):

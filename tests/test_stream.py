@@ -24,6 +24,7 @@ from test_stream_queue import reader_threads
 
 from skpar import HogwildClassifier, HogwildRegressor, ParallelSGDClassifier, fit_stream, sources
 from skpar._source import Schema, Source
+from skpar.callbacks import EarlyStopping
 
 
 @pytest.fixture(autouse=True)
@@ -360,8 +361,25 @@ def test_the_time_that_is_left(kind):
     assert min(known) >= 0 and known[-1] < 0.05
 
 
+@pytest.mark.parametrize("given", ["to the stream", "to the estimator"])
+def test_our_own_early_stopping(given):
+    X, y = np.zeros((100, 1)), np.zeros(100)
+    stop = EarlyStopping(patience=2)
+    model = Scripted([0.5, 0.7, 0.6, 0.7, 0.9])
+    if given == "to the estimator":
+        model._skl_callbacks = [stop]
+    fit_stream(
+        model,
+        sources.arrays(X, y),
+        classes=[0, 1],
+        n_epochs=5,
+        validation=(X, y),
+        callbacks=[stop] if given == "to the stream" else None,
+    )
+    assert model.epoch_ == 3 and stop.stopped_epoch_ == 4
+
+
 def test_scikit_learns_callbacks():
-    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
 
     class Log:
         def __init__(self, stop_after=math.inf):

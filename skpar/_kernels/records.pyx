@@ -119,7 +119,6 @@ cdef class Recipe:
         """The step size of sample number t (counted from 1), t float."""
         return eta(self, t)
 
-
     def sum_of_steps(self, double a, double b):
         """The sum of the step sizes of samples a to b (b not included), by its integral."""
         return steps_between(self, a, b)

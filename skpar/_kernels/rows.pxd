@@ -15,8 +15,10 @@ cdef extern from "rows.h" nogil:
         double (*dot)(const double*, const double*, Py_ssize_t) noexcept nogil
         void (*axpy)(double, const double*, double*, Py_ssize_t) noexcept nogil
         void (*dot4)(const double**, const double*, Py_ssize_t, double*) noexcept nogil
-        void (*gram4)(const double**, const double*, const double*, Py_ssize_t, double*) noexcept nogil
-        void (*axpy4)(const double*, const double**, const double*, double*, Py_ssize_t) noexcept nogil
+        void (*gram4)(
+            const double**, const double*, const double*, Py_ssize_t, double*) noexcept nogil
+        void (*axpy4)(
+            const double*, const double**, const double*, double*, Py_ssize_t) noexcept nogil
     ctypedef struct skpar_table_f32:
         double (*dot)(const float*, const float*, Py_ssize_t) noexcept nogil
         void (*axpy)(float, const float*, float*, Py_ssize_t) noexcept nogil

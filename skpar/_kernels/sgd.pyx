@@ -7,16 +7,9 @@ weights of one `State`.
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 
-from skpar._kernels.records cimport (
-    PA1,
-    Order,
-    Recipe,
-    Rows,
-    State,
-    block_at,
-    eta,
-    fold,
-)
+from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.penalties cimport truncate
+from skpar._kernels.records cimport PA1, Order, Recipe, Rows, State, eta, fold
 from skpar._kernels.rows cimport (
     axpy4_dense,
     axpy_dense,
@@ -26,10 +19,8 @@ from skpar._kernels.rows cimport (
     gram4_dense,
     index,
     real,
-    skpar_prefetch_span,
     use_simd_level,
 )
-from skpar._kernels.penalties cimport truncate
 
 use_simd_level()
 
@@ -39,10 +30,6 @@ cdef double EXPANSION_REACH = 0.0625
 # Below this the scale factor of the weights is folded in, before it underflows.
 cdef double MIN_SCALE_F64 = 1e-9
 cdef double MIN_SCALE_F32 = 1e-6
-# A row is asked for while this many others are worked on, at most this many bytes of it: the
-# processor's own prefetcher goes on from there.
-cdef enum:
-    FETCH_BYTES = 2048
 
 
 cdef double signed_aggressiveness(
@@ -151,66 +138,6 @@ cdef void step_row(
         if s.received_ptr != NULL:
             truncate_row(w, columns, s, n)
     s.t += 1.0
-
-
-cdef inline void fetch_row(const real* x, const index* columns, Rows X, Py_ssize_t i) noexcept nogil:
-    cdef Py_ssize_t first, n
-    skpar_prefetch_span(X.targets + i, sizeof(double))
-    if X.weights != NULL:
-        skpar_prefetch_span(X.weights + i, sizeof(double))
-    if X.sparse:
-        first = X.starts[i]
-        n = X.starts[i + 1] - first
-        skpar_prefetch_span(columns + first, min(n * <Py_ssize_t>sizeof(index), FETCH_BYTES))
-    else:
-        first = i * X.n_columns
-        n = X.n_columns
-    skpar_prefetch_span(x + first, min(n * <Py_ssize_t>sizeof(real), FETCH_BYTES))
-
-
-cdef Py_ssize_t upcoming(Ahead* a, Order order) noexcept nogil:
-    """The row after the last one asked for, -1 at the end."""
-    cdef Py_ssize_t i
-    if a.position == a.end:
-        if a.block == a.last_block:
-            return -1
-        a.position = block_at(order, a.block) * order.block_size
-        a.end = min(a.position + order.block_size, order.n_rows)
-        a.block += 1
-    i = a.position
-    a.position += 1
-    return order.subset[i] if order.subset != NULL else i
-
-
-cdef Py_ssize_t take(
-    Ahead* a, const real* x, const index* columns, Rows X, Order order
-) noexcept nogil:
-    """The next row to work on; the one AHEAD places after it is asked for."""
-    cdef Py_ssize_t i = a.rows[a.head]
-    cdef Py_ssize_t later = upcoming(a, order)
-    a.rows[a.head] = later
-    if later >= 0:
-        fetch_row(x, columns, X, later)
-    else:
-        a.left -= 1
-    a.head = (a.head + 1) % AHEAD
-    return i
-
-
-cdef void look_ahead(
-    Ahead* a, const real* x, const index* columns, Rows X, Order order, Py_ssize_t lo, Py_ssize_t hi
-) noexcept nogil:
-    """Begin at block lo; rows up to block hi will be taken."""
-    cdef Py_ssize_t k, i
-    a.block, a.last_block = lo, hi
-    a.position = a.end = a.head = 0
-    a.left = 0
-    for k in range(AHEAD):
-        i = upcoming(a, order)
-        a.rows[k] = i
-        if i >= 0:
-            a.left += 1
-            fetch_row(x, columns, X, i)
 
 
 cdef inline bint steps_in_fours(Rows X, State s, Recipe r) noexcept nogil:

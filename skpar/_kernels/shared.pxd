@@ -1,6 +1,9 @@
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int16_t, int64_t
 
+from skpar._kernels.records cimport Recipe, State
+from skpar._kernels.rows cimport real
+
 cdef class Shared:
     cdef readonly object w, intercept, cursor, average, hot_columns, slots, last_total
     cdef public double safe_intercept_step, least_damping, t_start, averaged, average_intercept
@@ -20,3 +23,7 @@ cdef class Shared:
     cdef const int64_t* hot_ptr
     cdef const int16_t* slots_ptr
     cdef PyThread_type_lock handle(self)
+
+cdef double scale_at(Shared z, Recipe r, double t) noexcept nogil
+cdef double l1_total_at(Shared z, Recipe r, double t) noexcept nogil
+cdef void try_average(const real* shared, State s, Shared z, Recipe r) noexcept nogil
