@@ -12,6 +12,7 @@ import numpy as np
 
 from skpar._descent import Descent
 from skpar._kernels.losses import Smoothed
+from skpar._measures import largest_norm
 from skpar._newton import has_matrix
 from skpar._objective import Objective
 from skpar._schemes import Fit, Sequential, Weights
@@ -53,7 +54,7 @@ def find_step(fit, averaged=False):
     parts = np.sort(rows[:half]), np.sort(rows[-half:])
     train, judge = (replace(batch, subset=part) for part in parts)
     judged = Objective(problem, judge)
-    largest = _largest_norm(train) + float(problem.fit_intercept)
+    largest = largest_norm(train) + float(problem.fit_intercept)
     weight = 1.0 if batch.weights is None else max(float(batch.weights[parts[0]].max()), 1e-12)
     step = 1.0 / max(problem.curvature * weight * largest, 1e-12)
     best, best_value = step, math.inf
@@ -117,20 +118,6 @@ def bound_for(fit):
     objective = Objective(fit.problem, fit.batch, fit.team)
     zero = _value(objective, np.zeros_like(fit.start.w), 0.0)
     return max(zero, _value(objective, fit.start.w, fit.start.intercept))
-
-
-def _largest_norm(batch):
-    """The largest squared norm of a batch's rows."""
-    if not batch.sparse:
-        rows = batch.values[batch.subset]  # a sample of rows
-        return float(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0))
-    starts, ends = batch.starts[batch.subset], batch.starts[batch.subset + 1]
-    sizes = ends - starts
-    first = np.cumsum(sizes) - sizes
-    at = np.arange(sizes.sum()) + np.repeat(starts - first, sizes)
-    squares = batch.values[at].astype(np.float64) ** 2
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    return float(np.bincount(owner, squares, len(sizes)).max(initial=0.0))
 
 
 def _value(objective, w, intercept):

@@ -122,3 +122,17 @@ def curvatures(fit, X):
     weight = 1.0 if batch.weights is None else float(np.mean(batch.weights))
     bounds = np.append(np.minimum(top, row_sums), intercept if fit.problem.fit_intercept else 0.0)
     return fit.problem.curvature * max(weight, 0.0) * bounds.astype(np.float64)
+
+
+def largest_norm(batch):
+    """The largest squared norm of the rows of a batch that has a subset."""
+    if not batch.sparse:
+        rows = batch.values[batch.subset]  # a sample of rows
+        return float(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0))
+    starts, ends = batch.starts[batch.subset], batch.starts[batch.subset + 1]
+    sizes = ends - starts
+    first = np.cumsum(sizes) - sizes
+    at = np.arange(sizes.sum()) + np.repeat(starts - first, sizes)
+    squares = batch.values[at].astype(np.float64) ** 2
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return float(np.bincount(owner, squares, len(sizes)).max(initial=0.0))
