@@ -28,7 +28,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_train"},
     {"_auto"},
     {"_averaging", "_gradients"},
-    {"_descent", "_lockfree"},
+    {"_descent", "_small", "_lockfree"},
     {"_newton", "_merging"},
     {"_objective", "_predict", "_schemes", "_show_versions"},
     {"_measures", "_workers"},
