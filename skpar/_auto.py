@@ -165,7 +165,7 @@ class AutoFit:
         self.descent, self.scheme, self.value = None, None, math.inf
         self.margins = None  # at x, where known
         self.step_size = self.eta0 = 1.0
-        self.name, self.n_workers = "full-gradient", self.objective.width
+        self.name, self.n_workers = "full-gradient", self.objective.workers_for(fit.batch.work)
         self.width = 0.0
         self.converged = self.stuck = False
         self.stochastic = STOCHASTIC_EPOCHS if self._starts_with_steps() else 0

@@ -100,7 +100,13 @@ def test_parameters_are_sklearns(cls):
     else:
         # eta0's default was 0.0 for classifiers before 1.8.
         assert {k: v for k, v in theirs.items() if k != "eta0"}.items() <= ours.items()
-    assert ours.keys() - theirs.keys() <= {"n_jobs", "scheme", "n_shards", "merge_every"}
+    assert ours.keys() - theirs.keys() <= {
+        "n_jobs",
+        "scheme",
+        "n_shards",
+        "batch_size",
+        "merge_every",
+    }
 
 
 @every

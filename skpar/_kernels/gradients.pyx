@@ -439,11 +439,13 @@ cdef void add_scattered(
     """One sparse row's products into the upper triangle of H, pair by pair."""
     cdef Py_ssize_t j, k, row, column, d = X.n_columns
     cdef double u
-    for j in range(X.starts[i], X.starts[i + 1]):
+    cdef Py_ssize_t end = X.starts[i + 1]
+    for j in range(X.starts[i], end):
         row = columns[j]
         u = a * x[j] * scale[row]
         H[row * (d + 1) + d] += u
-        for k in range(X.starts[i], j + 1):
+        # Sorted columns, the rule, stay in one row of H.
+        for k in range(j, end):
             column = columns[k]
             if column >= row:
                 H[row * (d + 1) + column] += u * x[k] * scale[column]

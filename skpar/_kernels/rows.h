@@ -20,7 +20,8 @@
 #define skpar_store_flag(pointer, v) __atomic_store_n((pointer), (v), __ATOMIC_RELAXED)
 #define skpar_try_acquire(pointer) (__atomic_exchange_n((pointer), 1, __ATOMIC_ACQUIRE) == 0)
 #define skpar_release(pointer) __atomic_store_n((pointer), 0, __ATOMIC_RELEASE)
-#define skpar_prefetch(pointer) __builtin_prefetch(pointer)
+/* Rows are read once an epoch: they should not push the weights out of the second-level cache. */
+#define skpar_prefetch(pointer) __builtin_prefetch((pointer), 0, 0)
 #else
 #include <intrin.h>
 #define SKPAR_LOAD(pointer, value) (*(value) = *(pointer))
