@@ -105,6 +105,7 @@ def test_parameters_are_sklearns(cls):
         "scheme",
         "n_shards",
         "batch_size",
+        "inner_n_jobs",
         "merge_every",
     }
 
