@@ -12,9 +12,11 @@ import numpy as np
 
 from skpar._descent import Descent
 from skpar._links import starting_intercept
+from skpar._measures import largest_norm
 from skpar._newton import has_matrix
 from skpar._objective import Objective
 from skpar._schemes import Fit, Sequential, Weights
+from skpar._small import SmallDescent, descent_for
 
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 # The model's promise must fall this far below what `tol` allows: it is an estimate.
@@ -52,7 +54,7 @@ def find_step(fit, averaged=False):
     parts = np.sort(rows[:half]), np.sort(rows[-half:])
     train, judge = (replace(batch, subset=part) for part in parts)
     judged = Objective(problem, judge)
-    largest = _largest_norm(train) + float(problem.fit_intercept)
+    largest = largest_norm(train) + float(problem.fit_intercept)
     weight = 1.0 if batch.weights is None else max(float(batch.weights[parts[0]].max()), 1e-12)
     step = 1.0 / max(problem.curvature * weight * largest, 1e-12)
     best, best_value = step, math.inf
@@ -118,20 +120,6 @@ def bound_for(fit):
     return max(zero, _value(objective, fit.start.w, fit.start.intercept))
 
 
-def _largest_norm(batch):
-    """The largest squared norm of a batch's rows."""
-    if not batch.sparse:
-        rows = batch.values[batch.subset]  # a sample of rows
-        return float(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0))
-    starts, ends = batch.starts[batch.subset], batch.starts[batch.subset + 1]
-    sizes = ends - starts
-    first = np.cumsum(sizes) - sizes
-    at = np.arange(sizes.sum()) + np.repeat(starts - first, sizes)
-    squares = batch.values[at].astype(np.float64) ** 2
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    return float(np.bincount(owner, squares, len(sizes)).max(initial=0.0))
-
-
 def _value(objective, w, intercept):
     x = pack(objective, w, intercept)
     return _value_at(objective, x, objective.margins(x))
@@ -165,9 +153,9 @@ class AutoFit:
         self.descent, self.scheme, self.value = None, None, math.inf
         self.margins = None  # at x, where known
         self.step_size = self.eta0 = 1.0
-        self.name, self.n_workers = "full-gradient", self.objective.width
+        self.name, self.n_workers = "full-gradient", self.objective.workers_for(fit.batch.work)
         self.width = 0.0
-        self.converged = self.stuck = False
+        self.converged = self.stuck = self.small_failed = False
         self.stochastic = STOCHASTIC_EPOCHS if self._starts_with_steps() else 0
         if self.stochastic:
             self._prepare_steps()
@@ -207,6 +195,10 @@ class AutoFit:
     # -- full gradients -------------------------------------------------------------------
 
     def _begin(self):
+        self.floor = NOTHING * self._value_at_zero()
+        self.descent = None if self.small_failed else descent_for(self.objective, self.x)
+        if self.descent is not None:
+            return
         if self.problem.loss in KINKED:
             self._round()
         else:
@@ -217,7 +209,6 @@ class AutoFit:
                 "Floating-point under-/overflow occurred at epoch #1: the loss of the targets (up "
                 f"to {np.abs(self.fit.batch.targets).max():.3g}) overflows. Scale y."
             )
-        self.floor = NOTHING * self._value_at_zero()
 
     def _value_at_zero(self):
         """The mean loss of no coefficients: the size of losses on these rows."""
@@ -249,6 +240,11 @@ class AutoFit:
 
     def _aim(self):
         """Choose the next direction; where the end is reached, say so or round off less."""
+        if isinstance(self.descent, SmallDescent):
+            self.value = self.descent.value
+            allowed = self.descent.share * self.tol * self.value
+            self.converged = self.descent.gap <= allowed + self.floor
+            return
         while True:
             descent = self.descent
             descent.aim()
@@ -285,7 +281,10 @@ class AutoFit:
             self._aim()
         if self.converged or self.stuck:
             return False
-        self.descent.move()
+        if not self.descent.move() and isinstance(self.descent, SmallDescent):
+            # Rounding ends it short of what `tol` asks for.
+            self.x, self.small_failed = self.descent.x, True
+            self._begin()
         self.step_size = self.descent.step_size
         self._aim()
         return True
@@ -296,5 +295,7 @@ class AutoFit:
 
     def weights(self):
         """(w, intercept) that the user gets now."""
+        if isinstance(self.descent, SmallDescent):
+            self.x = self.descent.x
         w, b = self.objective.split(self.x)
         return w, b if self.objective.has_intercept else self.fixed_intercept

@@ -24,6 +24,8 @@ from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
 from skpar._workers import Team, limit_blas, local_team
 
+# Below so many multiply-adds a Hessian no part of "auto" wakes a second worker.
+WAKING_NUMBERS = 1 << 20
 MAX_SEED = np.iinfo(np.int32).max
 
 COMMON_CONSTRAINTS = {
@@ -160,7 +162,8 @@ class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
             fit.problem = replace(fit.problem, eta0=find_step(sample))
         elif fit.problem.learning_rate == "auto":
             # One BLAS thread for one worker too: the same bits for any n_jobs.
-            with limit_blas(), team.working(team.size):
+            idle = team.on_threads and batch.work * batch.row_numbers < WAKING_NUMBERS
+            with limit_blas(), team.working(1 if idle else team.size):
                 if n_epochs:
                     return train_on(fit, self._make_scheme, options, kept)
                 auto = AutoFit(fit, self._make_scheme, options.tol)

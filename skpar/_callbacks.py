@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass
 class EpochInfo:
     """The state of a fit after an epoch."""
 
@@ -48,7 +48,12 @@ def mean_history(histories):
     longest = next(h for h in histories if len(h["epoch"]) == length)
 
     def padded(key):
-        return np.array([np.pad(h[key], (0, length - len(h[key])), "edge") for h in histories])
+        values = np.empty((len(histories), length))
+        for row, history in zip(values, histories, strict=True):
+            own = history[key]
+            row[: len(own)] = own
+            row[len(own) :] = own[-1]
+        return values
 
     merged = {key: padded(key).mean(axis=0) for key in longest}
     merged["epoch"], merged["samples"] = longest["epoch"], longest["samples"]

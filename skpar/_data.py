@@ -1,7 +1,7 @@
 """Rows in memory: a dense or CSR view with targets and weights, cut into blocks and shards."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.sparse as sp
@@ -69,10 +69,15 @@ def _check_pointers(X, n, name):
 def blocks_are_mixed(targets):
     """Whether neighbouring targets differ as much as distant ones, so that blocks do no harm."""
     n = len(targets)
-    at = np.random.default_rng(0).integers(0, max(n - 1, 1), size=min(n, 20_000))
+    at = _some_rows(n)
     distant = np.abs(targets[at] - targets[at[::-1]]).mean()
     near = np.abs(targets[at] - targets[np.minimum(at + 1, n - 1)]).mean()
     return near >= MIXED_SHARE * distant
+
+
+@lru_cache(maxsize=4)  # a generator costs as much as an epoch of tiny data
+def _some_rows(n):
+    return np.random.default_rng(0).integers(0, max(n - 1, 1), size=min(n, 20_000))
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class Batch:
     def sparse(self):
         return self.columns is not None
 
-    @property
+    @cached_property
     def n_rows(self):
         """Rows in use."""
         return self.shape[0] if self.subset is None else len(self.subset)
@@ -119,7 +124,7 @@ class Batch:
             return None
         return float((self.weights if self.subset is None else self.weights[self.subset]).sum())
 
-    @property
+    @cached_property
     def row_numbers(self):
         """Mean number of stored values a row."""
         if self.sparse:

@@ -6,7 +6,7 @@ from skpar._kernels.lockfree import run_shared
 from skpar._kernels.records import State, padded
 from skpar._kernels.shared import Shared
 from skpar._measures import curvatures, frequent_columns, sampled_rows
-from skpar._schedules import MAX_MERGE_ROWS, merge_rows, safe_steps
+from skpar._schedules import MAX_MERGE_ROWS, MIN_MERGE_ROWS, merge_rows, safe_steps
 from skpar._schemes import Weights
 
 # Merging a column costs about as much as one stored value of a row; the merges of the columns
@@ -14,8 +14,9 @@ from skpar._schemes import Weights
 # to MOST_SHARE where they would be too rare otherwise.
 MERGE_SHARE = 0.05
 MOST_SHARE = 0.2
-# Cache lines that change hands cost more than a few rows.
-LEAST_MERGE_ROWS = 64
+# Cache lines that change hands cost more than a few rows; but of all workers together no more
+# than so many rows should be unknown to the others.
+LEAST_ROWS_OF_ALL = 128
 # A column in fewer rows than this is seldom met twice between two merges.
 LEAST_FREQUENCY = 1 / 256
 MAX_HOT_COLUMNS = 1 << 14
@@ -130,7 +131,8 @@ class LockFree:
         if rows == "auto":
             top = 0.0 if self.curvatures is None else self.curvatures.max()
             rows = merge_rows(self.n_workers, step, top)
-            rows = max(rows, LEAST_MERGE_ROWS, rows_between_merges(batch, shared.n_hot))
+            least = max(MIN_MERGE_ROWS, LEAST_ROWS_OF_ALL // self.n_workers)
+            rows = max(rows, least, rows_between_merges(batch, shared.n_hot))
         all_rows = rows
         if shared.whole and shared.hot_columns is not None:
             often_enough = batch.n_rows // (self.n_workers * LEAST_MERGES)

@@ -38,6 +38,9 @@ def mean_loss(fit, w, intercept, sampled=False):
     batch = fit.batch
     loss = fit.problem.loss_kernel()
     chunk = step = batch.chunk_blocks(1)
+    if chunk >= batch.n_rows and not sampled:
+        total = total_loss(batch.rows, loss, w, intercept, 0, batch.n_rows, batch.subset)
+        return total / batch.n_rows
     if sampled:
         step = max(1, batch.n_rows // SAMPLE_SPANS)
         rows = max(SAMPLE_ROWS, SAMPLE_SHARE * batch.n_rows)
@@ -119,3 +122,17 @@ def curvatures(fit, X):
     weight = 1.0 if batch.weights is None else float(np.mean(batch.weights))
     bounds = np.append(np.minimum(top, row_sums), intercept if fit.problem.fit_intercept else 0.0)
     return fit.problem.curvature * max(weight, 0.0) * bounds.astype(np.float64)
+
+
+def largest_norm(batch):
+    """The largest squared norm of the rows of a batch that has a subset."""
+    if not batch.sparse:
+        rows = batch.values[batch.subset]  # a sample of rows
+        return float(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0))
+    starts, ends = batch.starts[batch.subset], batch.starts[batch.subset + 1]
+    sizes = ends - starts
+    first = np.cumsum(sizes) - sizes
+    at = np.arange(sizes.sum()) + np.repeat(starts - first, sizes)
+    squares = batch.values[at].astype(np.float64) ** 2
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return float(np.bincount(owner, squares, len(sizes)).max(initial=0.0))

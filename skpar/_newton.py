@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from skpar._kernels.gradients import curvature_matrix
+from skpar._objective import NUMBERS_PER_WORKER
 
 # Columns beyond which a dense Hessian is out of the question.
 MOST_COLUMNS = 3000
@@ -21,6 +22,8 @@ EXACT_WORK = 150
 SAMPLE_WORK = 50
 MOST_WORK = 200
 LEAST_WORK = 1 << 14
+# Multiply-adds of a Hessian in the time in which a pass reads one number.
+MULTIPLY_ADDS = 4
 PAIRS_WITH_HESSIAN = 10
 PAIRS_WITH_DIAGONAL = 30
 # The Hessian is renewed when the rows' curvatures have changed by this share of their sum.
@@ -175,9 +178,10 @@ class Matrix:
             return H
 
         spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-        if len(rows) * objective.d**2 < 1 << 20:
+        work = len(rows) * batch.row_numbers**2 / MULTIPLY_ADDS
+        if work < 2.0 * NUMBERS_PER_WORKER:
             return part(0, len(rows))
-        return sum(objective.in_spans(part, spans))
+        return sum(objective.in_spans(part, spans, work))
 
     def anew(self, objective):
         return Matrix(objective, self.frame, self.rows_wanted)

@@ -21,7 +21,7 @@ from skpar._kernels.margins import margins
 SPAN_NUMBERS = 1 << 18
 MOST_SPANS = 64
 # A second worker pays once a pass has this many numbers for each.
-NUMBERS_PER_WORKER = 1 << 16
+NUMBERS_PER_WORKER = 1 << 19
 # Wide sparse rows: every span needs a gradient of its own, which must cost less than its rows.
 SPAN_SHARE = 4
 BLOCK = 64
@@ -67,23 +67,19 @@ class Objective:
         if self.batch.sparse:
             spans = min(spans, max(2.0, work / (SPAN_SHARE * self.d)))
         spans = int(max(1, min(blocks, spans)))
-        if spans == 1 and work >= 2 * NUMBERS_PER_WORKER and blocks > 1:
-            spans = 2
         edges = np.linspace(0, blocks, spans + 1).astype(int)
         return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
-    @property
-    def width(self):
-        """Workers worth waking for a pass."""
+    def workers_for(self, work):
+        """Workers worth waking for so many numbers or multiply-adds."""
         if self.team is None or not self.team.on_threads:
             return 1
-        by_work = int(self.batch.work // NUMBERS_PER_WORKER)
-        return max(1, min(self.team.threads, len(self.spans), by_work))
+        return int(max(1, min(self.team.threads, work // NUMBERS_PER_WORKER)))
 
-    def in_spans(self, function, spans=None):
+    def in_spans(self, function, spans=None, work=None):
         """[function(lo, hi) for each span], the free worker taking the next."""
         spans = self.spans if spans is None else spans
-        width = min(self.width, len(spans))
+        width = min(self.workers_for(self.batch.work if work is None else work), len(spans))
         if width == 1:
             return [function(lo, hi) for lo, hi in spans]
         results, turn = [None] * len(spans), count()

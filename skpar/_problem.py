@@ -1,7 +1,7 @@
 """What is minimised: the loss, the penalty and the schedule, in one frozen record."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -51,13 +51,13 @@ class Problem:
     quantile: float = 0.5
     typical: float = 1.0  # a target of ordinary size; of deviances only
 
-    @property
+    @cached_property
     def l1(self):
         """Strength of the absolute norm."""
         share = {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
         return self.alpha * share
 
-    @property
+    @cached_property
     def l2(self):
         """Strength of half the squared norm."""
         share = {"l2": 1.0, "elasticnet": 1.0 - (self.l1_ratio or 0.0)}.get(self.penalty, 0.0)
@@ -102,9 +102,22 @@ class Problem:
         """Whether x.w + b is the logarithm of the predicted mean."""
         return self.loss in DEVIANCES and self.power_in_use != 0.0
 
-    @lru_cache(maxsize=64)  # noqa: B019  (frozen, a few numbers each; an epoch asks for it twice)
+    @cached_property
+    def _recipes(self):
+        return {}
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != "_recipes"}
+
     def recipe(self, sparse, eta0, *, average=0, track_loss=False):
         """The compiled record of one step; `eta0` stands for the problem's own ("adaptive")."""
+        # Every epoch asks for it twice; hashing the whole record would cost more than a tiny one.
+        key = sparse, eta0, average, track_loss
+        if key not in self._recipes:
+            self._recipes[key] = self._recipe(*key)
+        return self._recipes[key]
+
+    def _recipe(self, sparse, eta0, average, track_loss):
         rate = SPARSE_INTERCEPT_RATE if sparse else 1.0
         return Recipe(
             self.loss_kernel(),
@@ -124,4 +137,5 @@ class Problem:
     def penalty_value(self, w):
         """The penalty's part of the objective at weights w."""
         w = np.asarray(w, dtype=np.float64)
-        return 0.5 * self.l2 * float(np.vdot(w, w)) + self.l1 * np.abs(w).sum()
+        value = 0.5 * self.l2 * float(np.vdot(w, w))
+        return value + self.l1 * float(np.abs(w).sum()) if self.l1 else value

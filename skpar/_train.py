@@ -79,7 +79,7 @@ def check_finite(weights, epoch):
     )
 
 
-def mean_loss_met(fit, scheme, weights):
+def mean_loss_met(fit, scheme, penalty):
     """The mean of the losses just before each step of the epoch, plus the penalty at its end.
 
     scikit-learn stops on this: it is steadier than the objective of the last iterate. Sample
@@ -91,7 +91,7 @@ def mean_loss_met(fit, scheme, weights):
     mean = scheme.loss_sum / fit.batch.n_rows
     if fit.problem.learning_rate in ("pa1", "pa2"):
         return mean
-    return mean + fit.problem.penalty_value(weights.w)
+    return mean + penalty
 
 
 def train(fit, scheme, options, watch=NOBODY, check=True):
@@ -115,7 +115,8 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
         if check:
             check_finite(weights, number + 1)
         w, intercept = users_weights(fit, weights, samples)
-        objective = measure(w, intercept, sampled) + fit.problem.penalty_value(w)
+        penalty = fit.problem.penalty_value(w)
+        objective = measure(w, intercept, sampled) + penalty
         value = score(w, intercept) if score is not None else math.nan
         history.add(
             EpochInfo(
@@ -135,7 +136,9 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
         if watch.heard is not None and watch.heard(w.copy(), intercept, history):
             finished = True
             break
-        met = -value if options.early_stopping else mean_loss_met(fit, scheme, weights)
+        if w is not weights.w:
+            penalty = fit.problem.penalty_value(weights.w)
+        met = -value if options.early_stopping else mean_loss_met(fit, scheme, penalty)
         if rule.no_more_gain(met):
             if fit.problem.learning_rate != "adaptive" or eta0 <= SMALLEST_ADAPTIVE_STEP:
                 finished = True
@@ -169,14 +172,15 @@ def train_auto(fit, auto, options, watch=NOBODY):
     score = watch.score
     history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
     best_score, best, begin, number = -math.inf, None, perf_counter(), 0
-    finished = False
+    finished, looked_at = False, score is not None or watch.heard is not None
     while number < options.max_iter and not finished:
         started = perf_counter()
         if not auto.step(number) and number:
             break
         seconds = perf_counter() - started
         number += 1
-        w, intercept = auto.weights()
+        if looked_at:
+            w, intercept = auto.weights()
         value = score(w, intercept) if score is not None else math.nan
         info = EpochInfo(
             epoch=number,
@@ -196,7 +200,7 @@ def train_auto(fit, auto, options, watch=NOBODY):
         finished = auto.finished or (options.early_stopping and rule.no_more_gain(-value))
         if watch.heard is not None and watch.heard(w.copy(), intercept, history):
             finished = True
-    w, intercept = best if best is not None else (w, intercept)
+    w, intercept = best if best is not None else auto.weights()
     weights = replace(
         fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
     )

@@ -3,6 +3,8 @@
 import functools
 import importlib.util
 import itertools
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +193,15 @@ WORKER_FUNCTIONS = [
     (ParallelSGDClassifier, "run"),
     (ParallelSGDRegressor, "run"),
 ]
+
+
+def wait_until_gone(pid, seconds=30):
+    """Wait for a process that was killed; the next test must not meet it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"process {pid} is still there")

@@ -20,6 +20,7 @@ from _common import (
     is_clf,
     large_problem,
     objective,
+    wait_until_gone,
 )
 from joblib import Parallel, delayed
 from sklearn.base import clone
@@ -257,7 +258,7 @@ def test_a_dask_worker_dies(scheme, use, dask, monkeypatch):
     )
     with use("dask"):
         assert_same_bits(est.fit(X, y), first)
-    assert killed
+    wait_until_gone(killed[0])
     dask.wait_for_workers(2, timeout=60)
 
 
@@ -333,11 +334,13 @@ def test_nested_fits_take_their_share(backend, use):
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_lock_free_says_once_that_it_runs_on_threads(backend, use, monkeypatch):
     monkeypatch.setattr(_workers, "_said", set())
-    X, y = large_problem("binary")
+    X, y = large_problem("binary", n=200_000)
     with use(backend), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            est = HogwildClassifier(n_jobs=2, max_iter=2, tol=None).fit(X, y)
+            est = HogwildClassifier(n_jobs=2, max_iter=2, tol=None, learning_rate="optimal").fit(
+                X, y
+            )
     assert est.n_workers_ == 2
     assert len([w for w in caught if "it runs on threads" in str(w.message)]) == 1
 

@@ -166,8 +166,8 @@ def peak(*arguments):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_wide_data_have_no_replica_per_worker():
     d = 1 << 24
-    one, _ = peak(1, d, 60_000, 20)
-    four, workers = peak(4, d, 60_000, 20)
+    one, _ = peak(1, d, 300_000, 20)
+    four, workers = peak(4, d, 300_000, 20)
     assert workers > 1
     assert four - one < 1.5 * 8 * d
 

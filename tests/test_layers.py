@@ -30,7 +30,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_many_fit", "_softmax"},
     {"_auto"},
     {"_averaging", "_gradients"},
-    {"_descent", "_many", "_lockfree"},
+    {"_descent", "_many", "_small", "_lockfree"},
     {"_newton", "_outputs", "_merging"},
     {"_objective", "_predict", "_schemes", "_show_versions"},
     {"_measures", "_workers"},

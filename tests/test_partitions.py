@@ -15,6 +15,7 @@ from _common import (
     is_clf,
     large_problem,
     objective,
+    wait_until_gone,
 )
 from sklearn.base import clone
 
@@ -157,7 +158,7 @@ def test_a_worker_dies_with_its_partitions(scheme, client, monkeypatch):
 
     monkeypatch.setattr(_cluster.Remote, "exchange", exchange)
     np.testing.assert_array_equal(make(scheme=scheme).fit(A, b).coef_, first.coef_)
-    assert killed
+    wait_until_gone(killed[0])
     client.wait_for_workers(2, timeout=60)
 
 

@@ -7,6 +7,7 @@ any number of workers. Within a call rows are read in chunks that stay in the ca
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
@@ -238,7 +239,7 @@ cdef double* doubles(array, Py_ssize_t least) except? NULL:
         return NULL
     if array.dtype != np.float64 or not array.flags.c_contiguous or array.size < least:
         raise ValueError(f"kernels need contiguous float64 arrays of at least {least} numbers")
-    return <double*><size_t>array.ctypes.data
+    return <double*>cnp.PyArray_DATA(array)
 
 
 cdef Py_ssize_t rows_in(Order order, Py_ssize_t lo, Py_ssize_t hi):
@@ -253,7 +254,7 @@ cdef const void* weights_of(Rows X, w) except? NULL:
     dtype = np.float64 if X.is_double else np.float32
     if w.dtype != dtype or not w.flags.c_contiguous or w.size != X.n_columns:
         raise ValueError(f"the weights must be {X.n_columns} contiguous numbers of {dtype}")
-    return <const void*><size_t>w.ctypes.data
+    return <const void*>cnp.PyArray_DATA(w)
 
 
 def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ssize_t lo,
@@ -276,7 +277,7 @@ def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ss
         raise ValueError("known margins must be given")
     # Dense float32 rows are summed in float32 a few hundred at a time.
     part = None if X.is_double or X.sparse else np.zeros(X.n_columns, np.float32)
-    cdef float* sum32 = NULL if part is None else <float*><size_t>part.ctypes.data
+    cdef float* sum32 = NULL if part is None else <float*>cnp.PyArray_DATA(part)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -339,7 +340,7 @@ def curved_product(Rows X, curvatures, v, double intercept, Order order, Py_ssiz
     cdef double* p = doubles(margins, rows_in(order, lo, hi))
     cdef double entry
     part = None if X.is_double or X.sparse else np.zeros(X.n_columns, np.float32)
-    cdef float* sum32 = NULL if part is None else <float*><size_t>part.ctypes.data
+    cdef float* sum32 = NULL if part is None else <float*>cnp.PyArray_DATA(part)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -439,11 +440,13 @@ cdef void add_scattered(
     """One sparse row's products into the upper triangle of H, pair by pair."""
     cdef Py_ssize_t j, k, row, column, d = X.n_columns
     cdef double u
-    for j in range(X.starts[i], X.starts[i + 1]):
+    cdef Py_ssize_t end = X.starts[i + 1]
+    for j in range(X.starts[i], end):
         row = columns[j]
         u = a * x[j] * scale[row]
         H[row * (d + 1) + d] += u
-        for k in range(X.starts[i], j + 1):
+        # Sorted columns, the rule, stay in one row of H.
+        for k in range(j, end):
             column = columns[k]
             if column >= row:
                 H[row * (d + 1) + column] += u * x[k] * scale[column]
@@ -487,10 +490,10 @@ def curvature_matrix(Rows X, rows, factors, center, scale, H):
         raise ValueError("rows must be contiguous int64 numbers")
     if m and not (0 <= rows.min() and rows.max() < X.n_rows):
         raise ValueError(f"rows must lie in 0 to {X.n_rows - 1}")
-    cdef const int64_t* numbers = <const int64_t*><size_t>rows.ctypes.data
+    cdef const int64_t* numbers = <const int64_t*>cnp.PyArray_DATA(rows)
     cdef Py_ssize_t most = max(8, min(MOST_ROWS, CHUNK_BYTES // (8 * d) // 8 * 8))
     buffer = np.empty(most * d)
-    cdef double* packed = <double*><size_t>buffer.ctypes.data
+    cdef double* packed = <double*>cnp.PyArray_DATA(buffer)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -551,7 +554,7 @@ def loss_along(Rows X, Loss loss, p, q, double t, Py_ssize_t lo, Py_ssize_t hi, 
     cdef const double* along = doubles(q, hi)
     cdef const int64_t* rows = NULL
     if subset is not None:
-        rows = <const int64_t*><size_t>subset.ctypes.data
+        rows = <const int64_t*>cnp.PyArray_DATA(subset)
     cdef double sums[3]
     sums[0] = sums[1] = sums[2] = 0.0
     with nogil:
@@ -565,7 +568,7 @@ def majorants(Rows X, Loss loss, margins, out, Py_ssize_t lo, Py_ssize_t hi, sub
     cdef double* target = doubles(out, hi)
     cdef const int64_t* rows = NULL
     if subset is not None:
-        rows = <const int64_t*><size_t>subset.ctypes.data
+        rows = <const int64_t*>cnp.PyArray_DATA(subset)
     cdef Py_ssize_t i, k
     with nogil:
         for k in range(lo, hi):

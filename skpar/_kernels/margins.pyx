@@ -2,6 +2,7 @@
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.losses cimport Loss
@@ -36,14 +37,14 @@ cdef void fill(
 cdef const int64_t* subset_pointer(subset) except? NULL:
     if subset is None:
         return NULL
-    return <const int64_t*><size_t>subset.ctypes.data
+    return <const int64_t*>cnp.PyArray_DATA(subset)
 
 
 def margins(Rows X, w, double intercept, Py_ssize_t lo, Py_ssize_t hi, subset=None):
     """x.w + intercept (float64) for positions lo to hi, without the GIL."""
     out = np.empty(hi - lo)
-    cdef double* target = <double*><size_t>out.ctypes.data
-    cdef const void* weights = <const void*><size_t>w.ctypes.data
+    cdef double* target = <double*>cnp.PyArray_DATA(out)
+    cdef const void* weights = <const void*>cnp.PyArray_DATA(w)
     cdef const int64_t* rows = subset_pointer(subset)
     with nogil:
         if X.is_double:
@@ -65,7 +66,7 @@ def margins(Rows X, w, double intercept, Py_ssize_t lo, Py_ssize_t hi, subset=No
 def total_loss(Rows X, Loss loss, w, double intercept, Py_ssize_t lo, Py_ssize_t hi, subset=None):
     """The sum of s_i loss(y_i, x_i.w + b) over positions lo to hi, without the GIL."""
     p_array = margins(X, w, intercept, lo, hi, subset)
-    cdef const double* p = <const double*><size_t>p_array.ctypes.data
+    cdef const double* p = <const double*>cnp.PyArray_DATA(p_array)
     cdef const int64_t* rows = subset_pointer(subset)
     cdef double total = 0.0
     cdef Py_ssize_t i, k
@@ -137,18 +138,18 @@ def score_sparse(x, columns, starts, w, intercept, out, bint transposed):
     `starts` (int64) holds n + 1 positions, of which the first is where `x` and `columns` (int32
     or int64) begin. `w` has a row a class or, `transposed`, a row a column.
     """
-    cdef const void* xp = <const void*><size_t>x.ctypes.data
-    cdef const void* wp = <const void*><size_t>w.ctypes.data
-    cdef const void* cp = <const void*><size_t>columns.ctypes.data
-    cdef const void* bp = <const void*><size_t>intercept.ctypes.data
-    cdef void* op = <void*><size_t>out.ctypes.data
-    cdef const int64_t* sp = <const int64_t*><size_t>starts.ctypes.data
+    cdef const void* xp = <const void*>cnp.PyArray_DATA(x)
+    cdef const void* wp = <const void*>cnp.PyArray_DATA(w)
+    cdef const void* cp = <const void*>cnp.PyArray_DATA(columns)
+    cdef const void* bp = <const void*>cnp.PyArray_DATA(intercept)
+    cdef void* op = <void*>cnp.PyArray_DATA(out)
+    cdef const int64_t* sp = <const int64_t*>cnp.PyArray_DATA(starts)
     cdef Py_ssize_t n = out.shape[0], k = out.shape[1], d = w.shape[1]
     cdef bint finite, is_double = w.dtype == np.float64, wide = columns.dtype == np.int64
     cdef double* sums = NULL
     if transposed:
         workspace = np.empty(k)
-        sums = <double*><size_t>workspace.ctypes.data
+        sums = <double*>cnp.PyArray_DATA(workspace)
     with nogil:
         if is_double and wide:
             finite = sparse_rows(<const double*>wp, <const int64_t*>cp, sp, <const double*>xp,

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.math cimport log, pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
 
@@ -25,7 +26,7 @@ cdef void* pointer(array) except? NULL:
     """The address of a C-contiguous array; read-only arrays (memmaps) are welcome."""
     if not array.flags.c_contiguous:
         raise ValueError("kernels need C-contiguous arrays")
-    return <void*><size_t>array.ctypes.data
+    return <void*>cnp.PyArray_DATA(array)
 
 
 cdef class Rows:
@@ -193,6 +194,8 @@ cdef class State:
         """
         if self.scale == 1.0 and self.average is None:
             return self.w, None
+        if self.average is None:
+            return self.w * self.w.dtype.type(self.scale), None
         copy = self.copy(self.t)
         copy.settle()
         return copy.w, copy.average
