@@ -199,7 +199,7 @@ class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
         if self.class_weight is not None:
             class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
         train_rows, held_out = self._training_rows(y, sample_weight, validation)
-        if self._fits_together(classes, validation, tasks):
+        if self._fits_together(X, classes, validation, tasks):
             parts = sample_weight, class_weight, train_rows, held_out, validation
             results = self._fit_together(X, y, classes, starts, parts, tasks)
             self.classes_ = classes

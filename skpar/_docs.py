@@ -114,7 +114,8 @@ merge_every : int or 'auto', default='auto'
 MULTI_CLASS = """
 multi_class : {'ovr', 'multinomial'}, default='ovr'
     Of more than two classes: each against the rest, or, with loss='log_loss', the softmax of
-    all. With learning_rate='auto' all classes share each read of the rows.
+    all. With learning_rate='auto' the softmax reads the rows once for all classes, and so does
+    one-vs-rest of smooth losses on dense rows.
 """
 POWER_AND_QUANTILE = """
 power : float, default=1.5

@@ -32,7 +32,7 @@ class ManyFit:
         self.values = np.full(self.objective.n_objectives, np.inf)
         self.active = np.arange(self.objective.n_objectives)
         self.descent = None
-        self.name, self.n_workers = "full-gradient", self.objective.base.width
+        self.name, self.n_workers = "full-gradient", self.objective.base.workers_for(batch.work)
         self.step_size = self.eta0 = 1.0
         self.finished = False
 

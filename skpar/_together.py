@@ -4,11 +4,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 
 from skpar._auto import Kept
 from skpar._base import MAX_SEED
 from skpar._data import Batch
+from skpar._many import MOST_COLUMNS
 from skpar._many_fit import ManyFit
 from skpar._predict import score_rows
 from skpar._schemes import Weights
@@ -17,6 +19,7 @@ from skpar._train import MOST_HALVINGS, Watch, train, train_auto
 from skpar._workers import limit_blas
 
 # One-vs-rest together: losses that full gradients descend without rounding off.
+SMALL_NUMBERS = 1 << 17
 TOGETHER = ("log_loss", "squared_hinge", "modified_huber", "squared_error")
 
 
@@ -85,13 +88,16 @@ class Together:
                 "X.compute(), or set multi_class='ovr'."
             )
 
-    def _fits_together(self, classes, validation, tasks):
+    def _fits_together(self, X, classes, validation, tasks):
         """Whether all classes are trained in the same reads of the rows."""
         if self._is_softmax(classes):
             return True
         if tasks is None or len(classes) < 3:
             return False
         if self.learning_rate != "auto" or self.loss not in TOGETHER:
+            return False
+        # Wide sparse rows gain more from stochastic steps at first, and small data fit at once.
+        if X.shape[1] > MOST_COLUMNS or issparse(X) or X.size <= SMALL_NUMBERS:
             return False
         # Scores and callbacks look at one class after another; l1 has a better way for one.
         watched = self.early_stopping or validation is not None or tasks.root is not None

