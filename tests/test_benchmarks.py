@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _common import SHARED_DATA
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,14 +39,15 @@ def run(folder, *arguments):
 
 def test_everything_runs(tmp_path):
     text = run(tmp_path)
-    titles = ["Kernels", "Epochs", "Scaling", "Tiny data", "Memory", "Versions"]
+    auto = "Defaults to the optimum"  # on real data alone
+    titles = ["Kernels", "Epochs", "Scaling", "Tiny data", "Memory", auto, "Versions"]
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == titles
     for contender in ("SGDClassifier", "SGDRegressor", "HogwildClassifier(n_jobs=1)"):
         assert f"| {contender} |" in text
     # Each table has rows, as wide as its header.
     for section in text.split("## ")[1:-1]:
         rows = [line for line in section.splitlines() if line.startswith("|")]
-        assert len(rows) > 5
+        assert len(rows) > 5 or (section.startswith(auto) and not SHARED_DATA.is_dir())
         assert len({row.count("|") for row in rows}) == 1
 
 

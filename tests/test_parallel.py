@@ -205,10 +205,10 @@ REGRESSION = {
 }
 
 
-def assert_two_reach_what_one_reaches(cls, X, y, **params):
+def assert_two_reach_what_one_reaches(cls, X, y, workers=2, **params):
     one = make(cls, n_jobs=1, **{k: v for k, v in params.items() if k != "n_shards"}).fit(X, y)
     two = make(cls, n_jobs=2, **params).fit(X, y)
-    assert two.n_workers_ == 2
+    assert two.n_workers_ == workers
     a, b = objective(one, X, y), objective(two, X, y)
     np.testing.assert_allclose(np.sum(one.history_["objective"][-1]) * len(one.intercept_), a)
     assert b <= 1.001 * a, f"one worker {a:.6g}, two {b:.6g}: {b / a - 1:+.3%}"
@@ -358,7 +358,10 @@ def test_two_workers_on_real_data(name, family, params, shared_data):
     if "scheme" in params:
         # 32 steps an epoch, or a few more: the same optimum, later.
         settings["max_iter"] *= 4
-    assert_two_reach_what_one_reaches(cls, data["X"], data["y"], **settings)
+    # On few rows over many columns a second lock-free worker would not pay.
+    few = family == "lock-free" and name in ("news20", "news20_binary", "amazon_reviews")
+    workers = 1 if few and "merge_every" not in params else 2
+    assert_two_reach_what_one_reaches(cls, data["X"], data["y"], workers=workers, **settings)
 
 
 # Inside other tools.
