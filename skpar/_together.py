@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from skpar._auto import Kept
 from skpar._base import MAX_SEED
 from skpar._data import Batch
-from skpar._many import MOST_COLUMNS
+from skpar._many_hessian import MOST_COLUMNS
 from skpar._many_fit import ManyFit
 from skpar._predict import score_rows
 from skpar._schemes import Weights
@@ -128,7 +128,7 @@ class Together:
         codes = np.ascontiguousarray(batch.targets[used].astype(np.int64))
         targets = codes, None, weights, np.arange(len(factors)), factors
         with limit_blas(), team.working(team.size):
-            auto = ManyFit(fit, targets, options.tol, softmax)
+            auto = ManyFit(fit, targets, options.tol, softmax, _Steps if softmax else None)
             return unstacked(train_auto(fit, auto, options, watch))
 
     def _by_steps(self, batch, starts, team, factors, partial_fit, watch):
@@ -151,3 +151,14 @@ def _whole_moment(classes, k, w, intercept, history):
     """Fitted attributes between two epochs of all classes."""
     history = history.arrays()
     return dict(coef_=w, intercept_=intercept, classes_=classes, history_=history)
+
+
+class _Steps:
+    find = staticmethod(lambda fit, parts: softmax_step(fit, None, parts[4])[0])
+
+    @staticmethod
+    def scheme(fit, parts):
+        scheme = Softmax(fit, parts[4])
+        epoch = scheme.epoch
+        scheme.epoch = lambda number, steps: epoch(number, steps[0])
+        return scheme
