@@ -36,6 +36,7 @@ class ManyDescent:
         self.point, self.values = point, point.values + self._absolute(point.x)
         self.z = frame.coordinates(point.x) if z is None else z
         self.g = frame.gradient(point.gradient)
+        point.gradient = None  # it is `g` now
         if self.l1:
             self.thresholds = self.l1 * frame.scale
             self.thresholds[self.objective.d :] = 0.0
@@ -49,15 +50,14 @@ class ManyDescent:
     def only(self, kept):
         """Go on with some of the outputs (a mask)."""
         self.objective = self.objective.only(kept)
-        self.hessian.only(kept)
+        self.hessian.only(self.objective, kept)
         self.gains = [g[kept] for g in self.gains]
         self.failures = self.failures[kept]
-        p, columns = self.point, np.ascontiguousarray
-        self.point = type(p)(
-            columns(p.x[:, kept]), p.values[kept], columns(p.gradient[:, kept]),
-            columns(p.margins[:, kept]),
-        )  # fmt: skip
-        self._arrive(self.point)
+        self.point = self.point.only(kept)
+        self.z, self.g = (np.ascontiguousarray(v[:, kept]) for v in (self.z, self.g))
+        self.values = self.values[kept]
+        if self.l1:
+            self.thresholds = np.ascontiguousarray(self.thresholds[:, kept])
 
     # -- direction ------------------------------------------------------------------------
 
@@ -106,7 +106,10 @@ class ManyDescent:
     def move(self):
         """Take the steps: one pass over the rows where their full lengths are right, else more."""
         values, z, g = self.values, self.z, self.g
-        t, trial = (self._project if self.l1 else self._search)()
+        if self.l1:
+            t, trial = self._project()
+        else:
+            t, trial = self._look_ahead() if self.hessian.guesses else self._search()
         failed = t == 0.0
         self.failures = np.where(failed, self.failures + 1, 0)
         if trial is not None:
@@ -116,7 +119,13 @@ class ManyDescent:
         if failed.all():
             self.hessian.forget()
         else:
-            self.hessian.add(self.objective, self.z - z, self.g - g)
+            # In the old arrays' memory: new pages cost more than the sums.
+            def piece(at):
+                np.subtract(self.z[at], z[at], out=z[at])
+                np.subtract(self.g[at], g[at], out=g[at])
+
+            self.objective.in_pieces(piece, 4)
+            self.hessian.add(self.objective, z, g)
 
     def _try(self, z):
         point = self.objective.at(self.hessian.frame.weights(z))
@@ -125,7 +134,7 @@ class ManyDescent:
 
     def _search(self):
         """(share of the full step, point): the full one, or the best along known margins."""
-        t = np.ones_like(self.values)
+        t, x, margins = np.ones_like(self.values), self.point.x, self.point.margins
         for _ in range(MOST_HALVINGS):
             z = self.z + t * self.direction
             trial, values = self._try(z)
@@ -133,30 +142,61 @@ class ManyDescent:
             if not bad.any():
                 return t, (trial, z)
             if np.isfinite(values).all() and np.isfinite(trial.margins).all():
-                t = np.where(bad, t * self._along(trial, t), t)
+                share = self._along(trial.x - x, trial.margins - margins, t, 0.5)
+                t = np.where(bad, t * share, t)
             else:
                 t = np.where(bad, 0.1 * t, t)
             t[t < 1e-10] = 0.0
         return np.zeros_like(t), None
 
-    def _along(self, trial, t):
-        """The share of the way to `trial` at which each objective is least, nearly; or 0."""
+    def _look_ahead(self):
+        """The best step along the direction, whose margins cost half a pass, the gradient another.
+
+        Where the Hessian is a guess, so is the length of the direction.
+        """
+        objective, point = self.objective, self.point
+        way = self.hessian.frame.weights(self.direction)
+        margins = objective.margins(way)
+        t = self._along(way, margins, np.ones_like(self.values), 1.0)
+        if not t.any():
+            return t, None
+        z = self.direction
+
+        def piece(at):
+            for ahead, here in ((z[at], self.z[at]), (way[at], point.x[at])):
+                ahead *= t
+                ahead += here
+
+        objective.in_pieces(piece, 4)
+        margins *= t.astype(margins.dtype)
+        margins += point.margins
+        trial = objective.at(way, margins)
+        worse = ~(trial.values <= self.values)
+        if worse.any():  # by rounding, near the end
+            t = np.where(worse, 0.0, t)
+            return t, None
+        return t, (trial, z)
+
+    def _along(self, way, margins, full, start):
+        """The share of the way at which each objective is least, nearly; or 0.
+
+        `full` is how much of the direction the way is, `margins` those of the way.
+        """
         objective, x, d = self.objective, self.point.x, self.objective.d
-        way, margins = trial.x - x, trial.margins - self.point.margins
-        low, high = np.zeros_like(t), np.ones_like(t)
-        best, at = np.zeros_like(t), np.full_like(t, 0.5)
+        low, high = np.zeros_like(full), np.full_like(full, np.inf if start == 1.0 else 1.0)
+        best, at, slope = np.zeros_like(full), np.full_like(full, start), full * self.slopes
         dots, l2 = objective.dots, objective.problem.l2
-        xx, xw, ww = dots(x[:d], x[:d]), dots(x[:d], way[:d]), dots(way[:d], way[:d])
+        xw, ww = dots(x[:d], way[:d]), dots(way[:d], way[:d])
+        base = self.values  # with the penalty at x in it
         for _ in range(MOST_TRIALS):
             losses, slopes = objective.along(self.point.margins, margins, at)
-            values = losses + 0.5 * l2 * (xx + 2 * at * xw + at**2 * ww)
+            values = losses + self.point.penalties + l2 * (at * xw + 0.5 * at**2 * ww)
             slopes = slopes + l2 * (xw + at * ww)
-            gained = values <= self.values + ENOUGH * at * t * self.slopes
-            best = np.where(gained, at, best)
-            if np.all((best > 0) & (np.abs(slopes) <= FLAT * np.abs(t * self.slopes))):
+            best = np.where(values <= base + ENOUGH * at * slope, at, best)
+            if np.all((best > 0) & (np.abs(slopes) <= FLAT * np.abs(slope)) | (slope == 0.0)):
                 break
             low, high = np.where(slopes > 0, low, at), np.where(slopes > 0, at, high)
-            at = 0.5 * (low + high)
+            at = _between(low, high, at * slope / (slope - slopes))
         return best
 
     def _project(self):
@@ -174,3 +214,10 @@ class ManyDescent:
             t = np.where(bad, 0.5 * t, t)
             t[t < 1e-8] = 0.0
         return np.zeros_like(t), None
+
+
+def _between(low, high, guess):
+    """The guess where it lies between, else the middle, or twice the lower end."""
+    middle = np.where(np.isfinite(high), 0.5 * (low + high), 2.0 * low)
+    inside = (guess > low + 0.01 * (middle - low)) & (guess < high)
+    return np.where(inside & (guess <= 4.0 * np.maximum(low, middle)), guess, middle)

@@ -81,7 +81,12 @@ class ManyFit:
     def _packed(self, weights):
         objective = self.objective
         x = np.empty((objective.size, objective.k))
-        x[: objective.d] = weights.w.T
+
+        def piece(at):
+            part = weights.w[:, at].T
+            x[at.start : at.start + len(part)] = part
+
+        objective.in_pieces(piece)
         if objective.has_intercept:
             x[-1] = weights.intercept
         return x
@@ -116,8 +121,7 @@ class ManyFit:
 
     def _begin(self):
         objective = self.objective
-        zero = np.zeros((objective.n, objective.k), objective.dtype)
-        self.floor = NOTHING * objective.along(zero, zero, np.zeros(objective.n_objectives))[0]
+        self.floor = NOTHING * objective.margin_losses(np.zeros((objective.size, objective.k)))
         self.descent = ManyDescent(objective, self.x, self.problem.l1)
         self._aim()
 

@@ -38,29 +38,40 @@ class Frame:
     coordinate is that of centred columns; `center` is None where they are not.
     """
 
-    def __init__(self, scale, center=None):
-        self.scale, self.center = scale, center
+    def __init__(self, objective, scale, center=None):
+        self.objective, self.scale, self.center = objective, scale, center
+
+    def only(self, objective, kept):
+        scale = self.scale if self.scale.shape[1] == 1 else _columns(self.scale, kept)
+        return Frame(objective, scale, self.center)
 
     def weights(self, z):
-        x = z * self.scale
+        x = np.empty_like(z)
+
+        def piece(at):
+            np.multiply(z[at], self.scale[at], out=x[at])
+
+        self.objective.in_pieces(piece)
         if self.center is not None:
             x[-1] -= self.center @ x[:-1]
         return x
 
     def coordinates(self, x):
-        z = x.copy()
+        z = x / self.scale
         if self.center is not None:
-            z[-1] += self.center @ x[:-1]
-        z /= self.scale
+            z[-1] += (self.center @ x[:-1]) / self.scale[-1]
         return z
 
     def gradient(self, g):
-        """The gradient in z of a function whose gradient in x is g."""
-        result = g.copy()
+        """The gradient in z of a function whose gradient in x is g, in the place of g."""
         if self.center is not None:
-            result[:-1] -= self.center[:, None] * g[-1]
-        result *= self.scale
-        return result
+            g[:-1] -= self.center[:, None] * g[-1]
+
+        def piece(at):
+            g[at] *= self.scale[at]
+
+        self.objective.in_pieces(piece)
+        return g
 
 
 def unit_frame(objective):
@@ -79,29 +90,38 @@ def unit_frame(objective):
     scale = np.ones((size, 1))
     scale[:d, 0] = 1.0 / np.sqrt(spread)
     scale[~np.isfinite(scale)] = 1.0
-    return Frame(scale, center)
+    return Frame(objective, scale, center)
 
 
 def diagonal_frame(objective, curvatures):
     """The frame in which the Hessians of these curvatures have ones on the diagonal, nearly."""
-    d, batch = objective.d, objective.batch
-    C, X = curvatures.astype(np.float64), batch.matrix()
-    rows = np.arange(0, objective.n, -(-objective.n // SQUARED_ROWS))
-    center = None
+    d, batch, center = objective.d, objective.batch, None
+    scale = np.empty((objective.size, objective.k))
+    scale[d:] = curvatures.mean(axis=0, dtype=np.float64)
     if batch.sparse:
-        squares = X[rows].power(2)
+        scale[:d] = objective.mean_squares(curvatures)
     else:
+        rows = np.arange(0, objective.n, -(-objective.n // SQUARED_ROWS))
         center = unit_frame(objective).center
-        squares = (X[rows] - (0.0 if center is None else center)) ** 2
-    diagonal = np.empty((objective.size, objective.k))
-    diagonal[d:] = C.mean(axis=0)
-    diagonal[:d] = np.asarray(squares.T @ C[rows]) / len(rows) + objective.problem.l2
-    least = 1e-3 * diagonal.mean(axis=0)
-    return Frame(1.0 / np.sqrt(np.maximum(diagonal, np.maximum(least, 1e-300))), center)
+        squares = (batch.values[rows] - (0.0 if center is None else center)) ** 2
+        scale[:d] = squares.T @ curvatures[rows].astype(np.float64) / len(rows)
+    l2 = objective.problem.l2
+    least = np.maximum(1e-3 * scale.mean(axis=0), 1e-300)
+
+    def piece(at):
+        part = scale[at]
+        part[: max(0, d - at.start)] += l2
+        np.maximum(part, least, out=part)
+        np.divide(1.0, np.sqrt(part, out=part), out=part)
+
+    objective.in_pieces(piece, 4)
+    return Frame(objective, scale, center)
 
 
 class Blocks:
     """One factored Hessian for each output, of a sample of the rows; steps corrected by pairs."""
+
+    guesses = False  # whether full steps are rarely right
 
     def __init__(self, objective):
         self.frame, self.factors, self.pairs = unit_frame(objective), [], []
@@ -150,7 +170,8 @@ class Blocks:
             shift *= 10
         raise FloatingPointError("the Hessian is not finite")
 
-    def only(self, kept):
+    def only(self, objective, kept):
+        self.frame = self.frame.only(objective, kept)
         self.factors = [f for f, keep in zip(self.factors, kept, strict=True) if keep]
         self.pairs = [(_columns(s, kept), _columns(y, kept), r[kept]) for s, y, r in self.pairs]
 
@@ -184,6 +205,8 @@ class Diagonals:
     of them for all inner products, one for the direction.
     """
 
+    guesses = True
+
     def __init__(self, objective, curvatures):
         self.frame = diagonal_frame(objective, curvatures)
         self.forget()
@@ -191,8 +214,8 @@ class Diagonals:
     def renew(self, objective, margins):
         """Nothing: the frame stays that of the first curvatures."""
 
-    def only(self, kept):
-        self.frame = Frame(_columns(self.frame.scale, kept), self.frame.center)
+    def only(self, objective, kept):
+        self.frame = self.frame.only(objective, kept)
         self.steps = [_columns(s, kept) for s in self.steps]
         self.changes = [_columns(y, kept) for y in self.changes]
         self.sy, self.yy = self.sy[:, :, kept], self.yy[:, :, kept]

@@ -5,6 +5,8 @@ are one for each output (one-vs-rest, several targets), or one in all for the so
 the same bits for any number of workers, as in `_objective`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from skpar._data import Batch
@@ -20,8 +22,12 @@ VECTOR_NUMBERS = 1 << 16
 MOST_PARTS = 16
 # Multiply-adds in the time that it takes to read a number.
 READ_WORTH = 4
-# Rows of a vector worked on together.
-PIECE = 1024
+# Numbers of a vector worked on together.
+PIECE_NUMBERS = 1 << 14
+# Non-zeros of rows that are copied by columns.
+MOST_TURNED = 1 << 26
+# Numbers read in the time of a loss.
+LINE_WORTH = 8
 
 
 def take(batch, rows):
@@ -34,10 +40,17 @@ def take(batch, rows):
 class ManyPoint:
     """The objectives at weights x; the gradient is that of their sum."""
 
-    __slots__ = ("gradient", "margins", "values", "x")
+    __slots__ = ("gradient", "margins", "penalties", "values", "x")
 
-    def __init__(self, x, values, gradient, margins):
-        self.x, self.values, self.gradient, self.margins = x, values, gradient, margins
+    def __init__(self, x, losses, penalties, gradient, margins):
+        self.x, self.gradient, self.margins = x, gradient, margins
+        self.values, self.penalties = losses + penalties, penalties
+
+    def only(self, kept):
+        """Of some outputs (a mask), without the gradient."""
+        x, margins = (np.ascontiguousarray(a[:, kept]) for a in (self.x, self.margins))
+        losses, penalties = (self.values - self.penalties)[kept], self.penalties[kept]
+        return ManyPoint(x, losses, penalties, None, margins)
 
 
 class ManyObjective:
@@ -48,7 +61,7 @@ class ManyObjective:
     classes, factors). The batch has no subset.
     """
 
-    def __init__(self, problem, batch, team, targets, softmax=False):
+    def __init__(self, problem, batch, team, targets, softmax=False, columns=None):
         self.problem, self.batch, self.softmax = problem, batch, softmax
         self.parts, self.targets = targets, Targets(*targets)
         self.base = Objective(problem, batch, team)
@@ -59,17 +72,28 @@ class ManyObjective:
         self.n_objectives = 1 if softmax else self.k
         self.chunk = max(64, min(CHUNK_ROWS, CHUNK_NUMBERS // max(1, self.d)))
         # A number read is worth k multiply-adds, some of which it takes to read it.
-        self.work, self.sums = batch.work * (1.0 + self.k / READ_WORTH), []
+        self.work, self.columns = batch.work * (1.0 + self.k / READ_WORTH), None
         if batch.sparse:
             self.chunk = CHUNK_ROWS
-            self.base.spans = self._spans()
+            self._turn(columns)
 
-    def _spans(self):
-        """Spans of sparse rows: each has gradients of its own, which must cost less than it."""
-        most = min(MOST_PARTS, self.work / (2 * SPAN_NUMBERS), self.batch.work / (8 * self.d))
-        blocks, spans = self.base.order.n_blocks, 2 * int(max(1, most))
-        edges = np.linspace(0, blocks, min(blocks, spans) + 1).astype(int).tolist()
-        return list(zip(edges[:-1], edges[1:], strict=True))
+    def _turn(self, columns):
+        """Sparse rows by columns, where that is not too much memory, and spans of each."""
+        batch = self.batch
+        if columns is None and len(batch.values) <= MOST_TURNED:
+            columns = Batch.of(batch.matrix().T.tocsr(), np.zeros(self.d))
+        if columns is None:
+            most = min(MOST_PARTS, self.work / (2 * SPAN_NUMBERS), batch.work / (8 * self.d))
+            self.base.spans = _cut(self.base.order.n_blocks, 2 * int(max(1, most)))
+            return
+        self.columns = columns
+        parts = int(np.clip(self.work / SPAN_NUMBERS, 1, MOST_PARTS))
+        self.base.spans = _cut(self.base.order.n_blocks, parts)
+        # A column costs its numbers, and its row of the result.
+        cost = columns.starts + np.arange(self.d + 1)
+        edges = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
+        edges = np.unique([0, *edges, self.d]).tolist()
+        self.column_spans = list(zip(edges[:-1], edges[1:], strict=True))
 
     def only(self, kept):
         """The objectives of some outputs (a mask)."""
@@ -77,7 +101,8 @@ class ManyObjective:
         values = None if values is None else np.ascontiguousarray(values[:, kept])
         classes = None if classes is None else classes[kept]
         parts = codes, values, weights, classes, factors[kept]
-        return ManyObjective(self.problem, self.batch, self.base.team, parts)
+        own = self.problem, self.batch, self.base.team, parts
+        return ManyObjective(*own, columns=self.columns)
 
     # -- vectors of all outputs -----------------------------------------------------------
 
@@ -93,8 +118,18 @@ class ManyObjective:
         """`function(lo, hi)` over parts of so many rows of so many vectors."""
         work = self.size * self.k * vectors
         parts = int(np.clip(self.size * self.k // VECTOR_NUMBERS, 1, MOST_PARTS))
-        edges = np.linspace(0, rows, parts + 1).astype(int).tolist()
-        return self.base.in_spans(function, list(zip(edges[:-1], edges[1:], strict=True)), work)
+        return self.base.in_spans(function, _cut(rows, parts), work)
+
+    def in_pieces(self, function, vectors=3):
+        """`function(slice)` over pieces of the rows of so many vectors, small enough to stay in
+        the cache between its operations."""
+        rows = max(64, PIECE_NUMBERS // self.k)
+
+        def part(lo, hi):
+            for a in range(lo, hi, rows):
+                function(slice(a, min(a + rows, hi)))
+
+        self._in_parts(part, self.size, vectors)
 
     def products(self, left, right):
         """Inner products of each with each, for each objective: (left, right, objectives)."""
@@ -124,57 +159,109 @@ class ManyObjective:
         for a in range(rows.start, rows.stop, self.chunk):
             yield a, min(a + self.chunk, rows.stop)
 
-    def at(self, x):
-        """The point x, in one pass over the rows."""
-        w = np.ascontiguousarray(x[: self.d], self.dtype)
+    def _split(self, x):
+        """(weights, intercepts) in the data's dtype."""
         b = np.zeros(self.k, self.dtype)
         if self.has_intercept:
             b[:] = x[self.d]
-        margins = np.empty((self.n, self.k), self.dtype)
+        return np.ascontiguousarray(x[: self.d], self.dtype), b
+
+    def margins(self, x):
+        """X w + b for all rows and outputs, in half a pass."""
+        (w, b), margins = self._split(x), np.empty((self.n, self.k), self.dtype)
 
         def part(lo, hi):
-            sums = own_sums[lo]
-            totals = np.zeros(self.n_objectives)
+            for a, z in self._pieces(lo, hi):
+                self._multiply(w, b, a, z, margins[a:z])
+
+        self.base.in_spans(part, None, self.work)
+        return margins
+
+    def at(self, x, margins=None):
+        """The point x: one pass over the rows, half a one where its margins are known."""
+        known = margins is not None
+        margins = margins if known else np.empty((self.n, self.k), self.dtype)
+        both = self._by_columns if self.columns is not None else self._by_rows
+        losses, gradient = both(self._split(x), margins, known)
+        coef, l2, d = x[: self.d], self.problem.l2, self.d
+        if l2:
+
+            def piece(at):
+                gradient[at][: max(0, d - at.start)] += l2 * x[at.start : min(at.stop, d)]
+
+            self.in_pieces(piece)
+        return ManyPoint(x, losses, 0.5 * l2 * self.dots(coef, coef), gradient, margins)
+
+    def _by_rows(self, weights, margins, known):
+        """(mean losses, their gradient): rows are read once for both."""
+
+        def part(lo, hi):
+            totals, sums = np.zeros(self.n_objectives), np.zeros((self.size, self.k))
             slopes = np.empty((self.chunk, self.k), self.dtype)
-            sums.fill(0.0)
             with np.errstate(all="ignore"):  # what is not finite is the solver's to see
                 for a, z in self._pieces(lo, hi):
-                    self._multiply(w, b, a, z, margins[a:z])
                     r = slopes[: z - a]
-                    own = self.targets, margins[a:z], a, z, totals, r
-                    output_losses(self.batch.rows, self.loss, *own)
+                    self._look(weights, margins, known, (a, z), totals, r)
                     self._combine(r, a, z, sums)
                     if self.has_intercept:
                         sums[self.d] += r.sum(axis=0, dtype=np.float64)
-            return totals
+            return totals, sums
 
-        if not self.sums:
-            self.sums = [np.empty((self.size, self.k)) for _ in self.base.spans]
-        own_sums = {lo: sums for (lo, _), sums in zip(self.base.spans, self.sums, strict=True)}
-        values = sum(self.base.in_spans(part, None, self.work)) / self.n
-        gradient = self._gradient(x)
-        coef = x[: self.d]
-        values = values + 0.5 * self.problem.l2 * self.dots(coef, coef)
-        return ManyPoint(x, values, gradient, margins)
+        parts = self.base.in_spans(part, None, self.work)
+        gradient = parts[0][1]
+        for _, other in parts[1:]:
+            gradient += other
+        gradient /= self.n
+        return sum(totals for totals, _ in parts) / self.n, gradient
 
-    def _gradient(self, x):
-        """The mean of the spans' sums, and the penalty's."""
-        gradient, l2 = np.empty((self.size, self.k)), self.problem.l2
+    def _by_columns(self, weights, margins, known):
+        """The same, the gradient from the columns: no sums of its own for each span."""
+        slopes = np.empty((self.n, self.k), self.dtype)
 
         def part(lo, hi):
-            for a in range(lo, hi, PIECE):
-                z = min(a + PIECE, hi)
-                piece = gradient[a:z]
-                np.copyto(piece, self.sums[0][a:z])
-                for other in self.sums[1:]:
-                    piece += other[a:z]
-                piece /= self.n
-                if l2:
-                    z = min(z, self.d)
-                    gradient[a:z] += l2 * x[a:z]
+            totals = np.zeros(self.n_objectives)
+            with np.errstate(all="ignore"):
+                for a, z in self._pieces(lo, hi):
+                    self._look(weights, margins, known, (a, z), totals, slopes[a:z])
+            return totals
 
-        self._in_parts(part, self.size, len(self.sums) + 2)
-        return gradient
+        losses = sum(self.base.in_spans(part, None, self.work)) / self.n
+        gradient = np.empty((self.size, self.k))
+        gradient[self.d :] = slopes.sum(axis=0, dtype=np.float64) / self.n
+        slopes *= slopes.dtype.type(1.0 / self.n)
+        self._sum_columns(self.columns, slopes, gradient)
+        return losses, gradient
+
+    def _look(self, weights, margins, known, rows, totals, slopes):
+        a, z = rows
+        if not known:
+            self._multiply(*weights, a, z, margins[a:z])
+        own = self.targets, margins[a:z], a, z, totals, slopes
+        output_losses(self.batch.rows, self.loss, *own)
+
+    def _sum_columns(self, columns, r, out):
+        """out_j = sum_i x_ij r_i, from the columns."""
+        still, direct = np.zeros(self.k, self.dtype), out.dtype == self.dtype
+
+        def part(lo, hi):
+            for a in range(lo, hi, CHUNK_ROWS):
+                z = min(a + CHUNK_ROWS, hi)
+                to = out[a:z] if direct else np.empty((z - a, self.k), self.dtype)
+                sparse_margins(columns.rows, r, still, a, z, to)
+                if not direct:
+                    out[a:z] = to
+
+        self.base.in_spans(part, self.column_spans, self.work)
+
+    def mean_squares(self, factors):
+        """sum_i a_ik x_ij^2 / n of sparse rows, shape (d, k); a of the data's dtype."""
+        result = np.zeros((self.d, self.k))
+        if self.columns is None:
+            X = self.batch.matrix()
+            return np.asarray(X.power(2).T @ factors, np.float64) / self.n
+        squares = replace(self.columns, values=self.columns.values**2)
+        self._sum_columns(squares, factors / factors.dtype.type(self.n), result)
+        return result
 
     @property
     def n_workers(self):
@@ -191,16 +278,11 @@ class ManyObjective:
 
     def margin_losses(self, x):
         """The losses alone, without penalty or gradient."""
-        w = np.ascontiguousarray(x[: self.d], self.dtype)
-        b = np.zeros(self.k, self.dtype)
-        if self.has_intercept:
-            b[:] = x[self.d]
+        w, b = self._split(x)
 
         def part(lo, hi):
-            totals, margins = (
-                np.zeros(self.n_objectives),
-                np.empty((self.chunk, self.k), self.dtype),
-            )
+            totals = np.zeros(self.n_objectives)
+            margins = np.empty((self.chunk, self.k), self.dtype)
             with np.errstate(all="ignore"):
                 for a, z in self._pieces(lo, hi):
                     p = margins[: z - a]
@@ -247,8 +329,13 @@ class ManyObjective:
             output_losses(self.batch.rows, self.loss, self.targets, *own)
             return totals, _row_dots(slopes, way[rows], self.softmax)
 
-        parts = self.base.in_spans(part)
+        parts = self.base.in_spans(part, None, LINE_WORTH * self.n * self.k)
         return tuple(sum(p[i] for p in parts) / self.n for i in (0, 1))
+
+
+def _cut(n, parts):
+    edges = np.linspace(0, n, min(n, parts) + 1).astype(int).tolist()
+    return list(zip(edges[:-1], edges[1:], strict=True))
 
 
 def _row_dots(a, b, together):
