@@ -13,6 +13,7 @@ import numpy as np
 from skpar._descent import Descent
 from skpar._dual import DualAscent, suits
 from skpar._kernels.losses import Smoothed
+from skpar._least_squares import least_squares_for
 from skpar._measures import largest_norm
 from skpar._newton import has_matrix
 from skpar._objective import Objective
@@ -212,6 +213,10 @@ class AutoFit:
     # -- full gradients -------------------------------------------------------------------
 
     def _begin(self):
+        self.descent = least_squares_for(self.objective, self.x)
+        if self.descent is not None:
+            self.floor = NOTHING * self.descent.value_at_zero
+            return
         self.floor = NOTHING * self._value_at_zero()
         self.descent = None if self.small_failed else descent_for(self.objective, self.x)
         if self.descent is not None:

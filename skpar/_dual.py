@@ -51,7 +51,9 @@ class DualAscent:
         squares = self.state.squares[self.used] - 2.0 * self.state.along_center[self.used]
         self.leverage = curvature * float(squares.mean() + self.state.center_square)
         self.leverage /= self.state.size
-        self.x, self.gaps = np.zeros(objective.size), []
+        # The best weights seen, and room for the next: the objective may rise for an epoch.
+        self.x, self.spare = np.zeros(objective.size), np.zeros(objective.size)
+        self.margins, self.value, self.bound, self.gaps = None, np.inf, -np.inf, []
         self.value_at_zero = self._shift(np.zeros(n))[0]
 
     def _place_center(self):
@@ -79,26 +81,35 @@ class DualAscent:
             ascend(fit.batch.rows, objective.loss, order, self.state, lo, hi)
         self._look()
 
+    @property
+    def gap(self):
+        """The objective less the best bound from below."""
+        return self.value - self.bound
+
     def _look(self):
-        """Weights, their objective and the gap of the duality."""
+        """Weights, their objective and the dual's, which lies below every objective."""
         state, objective, d = self.state, self.objective, self.objective.d
-        w = self.x[:d]
+        x, w = self.spare, self.spare[:d]
         np.multiply(self.center, -state.sum / state.size, out=w)
         w += state.v
         if objective.has_intercept:
-            self.x[d] = -float(w @ self.center)
-        margins = objective.margins(self.x)
+            x[d] = -float(w @ self.center)
+        margins = objective.margins(x)
         loss, bend = self._shift(margins)
-        self.x[d:] += state.shift
+        x[d:] += state.shift
         margins += state.shift
-        self.margins, self.value = margins, loss + 0.5 * objective.l2 * float(w @ w)
+        value = loss + 0.5 * objective.l2 * float(w @ w)
         # loss(p) + conjugate(-a) + a p for a = -loss'(u): the loss at p above its tangent at u.
         dual, own = state.dual[self.used], state.margin[self.used]
-        tangent = objective.along(own, own, 0.0)[0] - dual @ (margins - own) / objective.n
-        self.gap = loss - tangent
+        tangent = objective.along(own, own, 0.0)[0] - float(dual @ (margins - own)) / objective.n
+        gap = loss - tangent
         if bend > 0.0:
             # At the optimum the dual variables sum to 0.
-            self.gap += (state.sum / objective.n) ** 2 / bend
+            gap += (state.sum / objective.n) ** 2 / bend
+        self.bound = max(self.bound, value - gap)
+        if value < self.value:
+            self.x, self.spare = x, self.x
+            self.margins, self.value = margins, value
         self.gaps.append(self.gap)
 
     def _shift(self, margins):

@@ -54,7 +54,9 @@ cdef inline double slope(Loss loss, bint is_log_loss, double y, double p) noexce
     return loss.gradient(y, p)
 
 
-cdef inline double bend(Loss loss, bint is_log_loss, double y, double p, double first) noexcept nogil:
+cdef inline double bend(
+    Loss loss, bint is_log_loss, double y, double p, double first
+) noexcept nogil:
     if is_log_loss:
         return (first + y) * (1.0 - y - first)
     return loss.curvature(y, p)
@@ -71,8 +73,8 @@ cdef inline double landing(
     cdef double g = slope(loss, is_log_loss, y, p)
     cdef double begin = q * (a + s * g), value = begin, u = p, next
     cdef double low = min(p, p - begin), high = max(p, p - begin)
-    cdef int turn
-    for turn in range(MOST_TURNS):
+    cdef int _turn
+    for _turn in range(MOST_TURNS):
         next = u - value / (1.0 + q * s * bend(loss, is_log_loss, y, u, g))
         u = next if low <= next <= high else 0.5 * (low + high)
         g = slope(loss, is_log_loss, y, u)
