@@ -97,7 +97,7 @@ class Together:
         if self.learning_rate != "auto" or self.loss not in TOGETHER:
             return False
         # Wide sparse rows gain more from stochastic steps at first, and small data fit at once.
-        if X.shape[1] > MOST_COLUMNS or issparse(X) or X.size <= SMALL_NUMBERS:
+        if (X.shape[1] > MOST_COLUMNS or X.size <= SMALL_NUMBERS) and not issparse(X):
             return False
         # Scores and callbacks look at one class after another; l1 has a better way for one.
         watched = self.early_stopping or validation is not None or tasks.root is not None
