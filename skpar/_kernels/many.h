@@ -66,7 +66,7 @@ typedef struct {
     double *scale, *intercept, *ratio;                /* weights are scale * w; eta is ratio * eta */
     double *average_a, *average_b, *average_intercept; /* as in `sgd` */
     double *l1_total, *loss_sum;
-    double *y, *p, *slope, *update; /* room to work in */
+    double *y, *p, *slope, *value, *update; /* room to work in */
 } skpar_outputs;
 
 enum { MANY_OTHER, MANY_LOG, MANY_HINGE, MANY_SQUARED_HINGE, MANY_MODIFIED_HUBER, MANY_SQUARED,
@@ -79,18 +79,18 @@ enum { MANY_OTHER, MANY_LOG, MANY_HINGE, MANY_SQUARED_HINGE, MANY_MODIFIED_HUBER
             (void)y;                                                                               \
             o->slope[c] = slope_;                                                                  \
         }                                                                                          \
-        if (track)                                                                                 \
+        if (valued)                                                                                \
             MANY_EIGHT(size) {                                                                     \
                 const double y = o->y[c], p = o->p[c];                                             \
-                o->loss_sum[c] += value_;                                                          \
+                o->value[c] = value_;                                                              \
             }                                                                                      \
     } while (0)
 #define POSITIVE(a) ((a) > 0.0 ? (a) : 0.0)
 
-/* The losses' derivatives at margins p, and their values added up. The formulas are those of
- * `losses`, without branches. */
+/* The losses' derivatives at margins p, and their values. The formulas are those of `losses`,
+ * without branches. */
 SKPAR_MAYBE SKPAR_WIDE static void many_slopes(const skpar_outputs *o, int kind, double a,
-                                               int track) {
+                                               int valued) {
     const ptrdiff_t size = o->size;
     switch (kind) {
     case MANY_LOG:
@@ -98,7 +98,7 @@ SKPAR_MAYBE SKPAR_WIDE static void many_slopes(const skpar_outputs *o, int kind,
             const double y = o->y[c], p = o->p[c], a_ = p > 0.0 ? -p : p; /* NaN stays NaN */
             const double e = exp_of_negative(a_ < -700.0 ? -700.0 : a_);
             o->slope[c] = (p > 0.0 ? (1.0 - y) - y * e : (1.0 - y) * e - y) / (1.0 + e);
-            if (track) o->loss_sum[c] += log_of_one_plus(e) + (POSITIVE(p) - y * p);
+            if (valued) o->value[c] = log_of_one_plus(e) + (POSITIVE(p) - y * p);
         }
         break;
     case MANY_HINGE:
@@ -229,7 +229,7 @@ SKPAR_MAYBE SKPAR_WIDE static void many_average(const skpar_outputs *o, const do
                 _Pragma("omp simd") for (ptrdiff_t c = 0; c < 8; c++) {                            \
                     const double z = scale[c] * (double)w[c], had = (double)q[c];                  \
                     const double down = POSITIVE(z - (total[c] + had));                            \
-                    const double up = -POSITIVE(-(z + (total[c] - had)));                          \
+                    const double up = 0.0 - POSITIVE(-(z + (total[c] - had)));                      \
                     const double after = z > 0.0 ? down : (z < 0.0 ? up : z);                      \
                     moved[c] = after - z;                                                          \
                     w[c] = after != z ? (real)(after / scale[c]) : w[c];                           \
@@ -247,6 +247,26 @@ MANY_TRUNCATE(double, f64, int32_t, i32)
 MANY_TRUNCATE(double, f64, int64_t, i64)
 MANY_TRUNCATE(float, f32, int32_t, i32)
 MANY_TRUNCATE(float, f32, int64_t, i64)
+
+SKPAR_MAYBE SKPAR_WIDE static void many_sum(const skpar_outputs *o, double weight) {
+    const ptrdiff_t size = o->size;
+    MANY_EIGHT(size) o->loss_sum[c] += weight * o->value[c];
+}
+
+/* Per output, the sums over the features of w^2 and |w|. */
+#define MANY_NORMS(real, suffix)                                                                   \
+    SKPAR_MAYBE SKPAR_WIDE static void many_norms_##suffix(                                        \
+        const real *weights, ptrdiff_t n, ptrdiff_t size, double *squares, double *sizes) {        \
+        for (ptrdiff_t j = 0; j < n; j++, weights += size) {                                       \
+            MANY_EIGHT(size) {                                                                     \
+                const double w = (double)weights[c];                                               \
+                squares[c] += w * w;                                                               \
+                sizes[c] += w < 0.0 ? -w : w;                                                      \
+            }                                                                                      \
+        }                                                                                          \
+    }
+MANY_NORMS(double, f64)
+MANY_NORMS(float, f32)
 
 SKPAR_MAYBE static void many_penalise(const skpar_outputs *o, double amount) {
     for (ptrdiff_t c = 0; c < o->size; c++) o->l1_total[c] += amount * o->ratio[c];
