@@ -23,7 +23,7 @@ class ManyDescent:
     def __init__(self, objective, x, l1=0.0):
         self.objective, self.l1 = objective, l1
         point = objective.at(x)
-        if has_blocks(objective.batch) and not l1:
+        if has_blocks(objective.n, objective.d, objective.batch.work) and not l1:
             self.hessian = Blocks(objective)
         else:
             self.hessian = Diagonals(objective, objective.curvatures(point.margins))
