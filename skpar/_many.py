@@ -23,7 +23,7 @@ class ManyDescent:
     def __init__(self, objective, x, l1=0.0):
         self.objective, self.l1 = objective, l1
         point = objective.at(x)
-        if has_blocks(objective.batch) and not l1:
+        if has_blocks(objective.n, objective.d, objective.batch.work) and not l1:
             self.hessian = Blocks(objective)
         else:
             self.hessian = Diagonals(objective, objective.curvatures(point.margins))
@@ -196,7 +196,8 @@ class ManyDescent:
             if np.all((best > 0) & (np.abs(slopes) <= FLAT * np.abs(slope)) | (slope == 0.0)):
                 break
             low, high = np.where(slopes > 0, low, at), np.where(slopes > 0, at, high)
-            at = _between(low, high, at * slope / (slope - slopes))
+            with np.errstate(all="ignore"):
+                at = _between(low, high, at * slope / (slope - slopes))
         return best
 
     def _project(self):
@@ -217,7 +218,12 @@ class ManyDescent:
 
 
 def _between(low, high, guess):
-    """The guess where it lies between, else the middle, or twice the lower end."""
-    middle = np.where(np.isfinite(high), 0.5 * (low + high), 2.0 * low)
-    inside = (guess > low + 0.01 * (middle - low)) & (guess < high)
-    return np.where(inside & (guess <= 4.0 * np.maximum(low, middle)), guess, middle)
+    """The guess, held so far from both ends that the span halves; beyond the lower end if open.
+
+    A secant alone creeps where the slope levels off.
+    """
+    closed = np.isfinite(high)
+    width = np.where(closed, high, 0.0) - low
+    least = np.where(closed, low + 0.1 * width, 1.5 * low)
+    most = np.where(closed, low + 0.5 * width, 4.0 * low)
+    return np.clip(np.where(np.isfinite(guess), guess, most), least, most)

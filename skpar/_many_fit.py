@@ -10,8 +10,11 @@ import numpy as np
 from skpar._auto import CAUTION, NOTHING, SEARCH_ROWS
 from skpar._data import Batch
 from skpar._many import ManyDescent
+from skpar._many_auto import find_many_step
 from skpar._many_dual import ManyDual, suits
 from skpar._many_hessian import has_blocks
+from skpar._many_schemes import ManySteps
+from skpar._many_state import INTERCEPT, SCALE
 from skpar._outputs import ManyObjective, take
 from skpar._schemes import Weights
 
@@ -23,9 +26,10 @@ MOST_EPOCHS = 6
 WORTH_AN_EPOCH = 1.0
 
 
-def starts_with_steps(batch):
-    """Whether stochastic steps come first: on wide sparse rows, where there is no Hessian."""
-    return batch.sparse and batch.n_rows > SEARCH_ROWS and not has_blocks(batch)
+def starts_with_steps(X):
+    """Whether stochastic steps come first: on wide sparse rows, which have no Hessian."""
+    n, d = X.shape
+    return n > SEARCH_ROWS and not has_blocks(n, d, X.nnz)
 
 
 def narrow(fit, parts):
@@ -56,11 +60,11 @@ class ManyFit:
     """The epochs of a fit, as `AutoFit` gives them to `train_auto`.
 
     `fit.start` holds weights of shape (outputs, features) and an intercept for each output;
-    `parts` is the arguments of `Targets`, its rows those of the batch in use. `steps` makes
-    stochastic steps: `find(fit, parts)` seeks a step size, `scheme(fit, parts)` takes the steps.
+    `parts` is the arguments of `Targets`, its rows those of the batch in use. Stochastic steps
+    split the outputs into `n_blocks`, which changes no bit.
     """
 
-    def __init__(self, fit, parts, tol, softmax=False, steps=None):
+    def __init__(self, fit, parts, tol, softmax=False, n_blocks=1):
         batch = fit.batch
         if batch.subset is not None:
             batch = take(batch, np.arange(batch.n_rows))
@@ -76,12 +80,12 @@ class ManyFit:
         self.name, self.n_workers = "full-gradient", self.objective.n_workers
         self.step_size = self.eta0 = 1.0
         self.finished = False
-        if starts_with_steps(batch):
-            self._prepare_start(parts, steps)
+        if batch.sparse and starts_with_steps(batch.matrix()):
+            self._prepare_start(parts, n_blocks)
         if self.dual is None:
             self.x = self._packed(fit.start)
 
-    def _prepare_start(self, parts, steps):
+    def _prepare_start(self, parts, n_blocks):
         """Ascent of the duals where it is fast, else stochastic steps."""
         if suits(self.objective, self.fit.start):
             self.dual = ManyDual(self.fit, self.objective, self.tol)
@@ -89,19 +93,12 @@ class ManyFit:
                 self.name, self.n_workers = "dual-ascent", self.dual.n_workers
                 return
             self.dual = None
-        if steps is not None:
-            self._prepare_steps(parts, steps)
+        self._prepare_steps(parts, n_blocks)
 
     def _packed(self, weights):
-        objective = self.objective
-        x = np.empty((objective.size, objective.k))
-
-        def piece(at):
-            part = weights.w[:, at].T
-            x[at.start : at.start + len(part)] = part
-
-        objective.in_pieces(piece)
-        if objective.has_intercept:
+        x = np.empty((self.objective.size, self.objective.k))
+        x[: self.objective.d] = weights.w.T
+        if self.objective.has_intercept:
             x[-1] = weights.intercept
         return x
 
@@ -126,15 +123,34 @@ class ManyFit:
 
     # -- stochastic steps -----------------------------------------------------------------
 
-    def _prepare_steps(self, parts, steps):
-        self.eta0 = steps.find(*narrow(self.fit, parts))
-        self.fit = replace(self.fit, problem=replace(self.problem, eta0=self.eta0))
-        self.scheme = steps.scheme(self.fit, parts)
+    def _prepare_steps(self, parts, n_blocks):
+        sample, own = narrow(self.fit, parts)
+        self.eta0 = find_many_step(sample, own, self.softmax, averaged=False)
+        problem = replace(self.problem, eta0=self.eta0, average=0)
+        start = replace(self.fit.start, average=None)
+        self.fit = replace(self.fit, problem=problem, start=start, track_loss=False)
+        self.scheme = ManySteps(self.fit, parts, self.softmax, n_blocks)
         self.name, self.n_workers = self.scheme.name, self.scheme.n_workers
+
+    def _iterate(self):
+        """The weights of the stochastic steps."""
+        objective = self.objective
+        x = np.empty((objective.size, objective.k))
+        for block in self.scheme.blocks:
+            state, own = block.states[0], slice(block.outputs[0], block.outputs[-1] + 1)
+
+            def piece(at, w=state.w[:, : state.k], scale=state.of(SCALE), own=own):
+                rows = slice(at.start, min(at.stop, objective.d))
+                np.multiply(w[rows], scale, out=x[rows, own], casting="same_kind")
+
+            objective.in_pieces(piece)
+            if objective.has_intercept:
+                x[-1, own] = state.of(INTERCEPT)
+        return x
 
     def _stochastic_epoch(self, number):
         self.scheme.epoch(number, np.full(self.objective.k, self.eta0))
-        x = self._packed(self.scheme.weights())
+        x = self._iterate()
         values = self.objective.values(x, self.problem.l1)
         gain = float((self.values - values).sum())
         if gain > 0.0:

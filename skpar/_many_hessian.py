@@ -24,11 +24,10 @@ SQUARED_ROWS = 20_000
 LEAST_CURVATURE = 1e-10
 
 
-def has_blocks(batch):
-    """Whether Hessians of sampled rows are worth their cost."""
-    d = batch.shape[1]
-    cost = min(batch.n_rows, ROWS_PER_COLUMN * d) * d**2 / 2 + d**3 / 6
-    return d <= MOST_COLUMNS and cost <= max(MOST_WORK * batch.work, 1 << 24)
+def has_blocks(n, d, work):
+    """Whether Hessians of sampled rows are worth their cost; `work` is the numbers of a pass."""
+    cost = min(n, ROWS_PER_COLUMN * d) * d**2 / 2 + d**3 / 6
+    return d <= MOST_COLUMNS and cost <= max(MOST_WORK * work, 1 << 24)
 
 
 class Frame:
