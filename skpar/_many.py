@@ -14,7 +14,7 @@ MOST_TRIALS = 8
 MOST_HALVINGS = 30
 FLAT = 0.3
 RATE_STEPS = 3
-LEAST_RATE = 0.7
+LEAST_RATE = 0.5
 
 
 class ManyDescent:
@@ -113,6 +113,7 @@ class ManyDescent:
         failed = t == 0.0
         self.failures = np.where(failed, self.failures + 1, 0)
         if trial is not None:
+            self.objective.release(self.point.x, self.point.margins)
             self._arrive(*trial)
         self.steps += 1
         self.gains = [*self.gains[-RATE_STEPS:], values - self.values]
@@ -172,9 +173,13 @@ class ManyDescent:
         margins += point.margins
         trial = objective.at(way, margins)
         worse = ~(trial.values <= self.values)
-        if worse.any():  # by rounding, near the end
-            t = np.where(worse, 0.0, t)
-            return t, None
+        if worse.any():  # by rounding, near the end: these stay where they are
+            t[worse] = 0.0
+            if objective.softmax or not t.any():
+                return np.zeros_like(t), None
+            for ahead, here in ((z, self.z), (way, point.x), (margins, point.margins)):
+                ahead[:, worse] = here[:, worse]
+            trial = objective.at(way, margins)
         return t, (trial, z)
 
     def _along(self, way, margins, full, start):

@@ -37,7 +37,10 @@ def find_many_step(fit, parts, softmax, averaged=True):
     half = max(1, len(rows) // 2)
     samples = [np.sort(part) for part in (rows[:half], rows[-half:])]
     tasks = [
-        (replace(fit, batch=batch.take(part), start=_fresh(fit.start, averaged)), take_parts(parts, part))
+        (
+            replace(fit, batch=batch.take(part), start=_fresh(fit.start, averaged)),
+            take_parts(parts, part),
+        )
         for part in samples
     ]
     (train, train_parts), judge = tasks
@@ -50,9 +53,9 @@ def find_many_step(fit, parts, softmax, averaged=True):
         own = replace(train, problem=own, track_loss=False)
         scheme = ManySteps(own, train_parts, softmax)
         scheme.epoch(0, np.full(scheme.k, step))
-        got = scheme.weights()
-        at = (got.average, got.average_intercept) if averaged else (got.w, got.intercept)
-        value = float(judge.objectives_at(*at).sum())
+        judge.blocks[0].states = scheme.blocks[0].states
+        value = float((judge.losses(averaged, False) + judge.penalties(averaged)).sum())
+        value = value if math.isfinite(value) else math.inf
         if not value < best_value:
             break
         best, best_value, step = step, value, step * SEARCH_FACTOR

@@ -19,7 +19,7 @@ from skpar._outputs import ManyObjective, take
 from skpar._schemes import Weights
 
 # Outputs at their optimum are left out of the passes once they are this share of those in work.
-WORTH_LEAVING = 0.25
+WORTH_LEAVING = 0.5
 # Epochs of stochastic steps: they go on while each gains this much of the objective, for each
 # unit of what `tol` allows.
 MOST_EPOCHS = 6
@@ -135,13 +135,14 @@ class ManyFit:
     def _iterate(self):
         """The weights of the stochastic steps."""
         objective = self.objective
-        x = np.empty((objective.size, objective.k))
+        x = objective.room(objective.size)
         for block in self.scheme.blocks:
             state, own = block.states[0], slice(block.outputs[0], block.outputs[-1] + 1)
 
-            def piece(at, w=state.w[:, : state.k], scale=state.of(SCALE), own=own):
+            def piece(at, state=state, own=own):
                 rows = slice(at.start, min(at.stop, objective.d))
-                np.multiply(w[rows], scale, out=x[rows, own], casting="same_kind")
+                scale = state.of(SCALE)
+                np.multiply(state.w[rows, : state.k], scale, out=x[rows, own])
 
             objective.in_pieces(piece)
             if objective.has_intercept:
@@ -154,7 +155,8 @@ class ManyFit:
         values = self.objective.values(x, self.problem.l1)
         gain = float((self.values - values).sum())
         if gain > 0.0:
-            self.x, self.values = x, values
+            x, self.x, self.values = self.x, x, values
+        self.objective.release(x)
         worth = WORTH_AN_EPOCH * self.tol * float(values.sum())
         if not gain > worth or number + 1 >= MOST_EPOCHS:
             self.scheme = None
@@ -165,8 +167,10 @@ class ManyFit:
 
     def _begin(self):
         objective = self.objective
-        self.floor = NOTHING * objective.margin_losses(np.zeros((objective.size, objective.k)))
-        self.descent = ManyDescent(objective, self.x, self.problem.l1)
+        zero = np.zeros((objective.n, objective.k), objective.dtype)
+        self.floor = NOTHING * objective.along(zero, zero, np.zeros(objective.n_objectives))[0]
+        x = self.x.copy()  # the descent's own, in whose memory it works
+        self.descent = ManyDescent(objective, x, self.problem.l1)
         self._aim()
 
     def _aim(self):
@@ -175,6 +179,8 @@ class ManyFit:
         descent.aim()
         if self.softmax:
             self.x = descent.point.x
+        elif len(self.active) == len(self.values):
+            np.copyto(self.x, descent.point.x)
         else:
             self.x[:, self.active] = descent.point.x
         self.values[self.active] = descent.values

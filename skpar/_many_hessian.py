@@ -8,14 +8,13 @@ Wright 2006, chapter 7).
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from skpar._kernels.vectors import combination, products
 from skpar._newton import checked_moments
 
 MOST_COLUMNS = 1500
 # Rows of a sampled Hessian for each column; its multiply-adds for each number read in a pass.
 ROWS_PER_COLUMN = 3
 MOST_WORK = 60
-PAIRS_WITH_BLOCKS, PAIRS_WITH_DIAGONAL = 20, 8
+PAIRS_WITH_BLOCKS, PAIRS_WITH_DIAGONAL = 20, 6
 # Steps after which the Hessian is taken anew: the first was that of weights 0, far away.
 RENEWED_AT = (0, 3, 8, 20, 50, 100, 200)
 JITTER = 1e-9
@@ -45,7 +44,7 @@ class Frame:
         return Frame(objective, scale, self.center)
 
     def weights(self, z):
-        x = np.empty_like(z)
+        x = self.objective.room(len(z))
 
         def piece(at):
             np.multiply(z[at], self.scale[at], out=x[at])
@@ -230,24 +229,26 @@ class Diagonals:
     def add(self, objective, step, change):
         if self.pending:
             self._inner_products(objective, change)
-        most = PAIRS_WITH_DIAGONAL
-        self.steps, self.changes = [*self.steps, step][-most:], [*self.changes, change][-most:]
+        self.steps.append(step)
+        self.changes.append(change)
+        if len(self.steps) > PAIRS_WITH_DIAGONAL:
+            objective.release(self.steps.pop(0), self.changes.pop(0))
         self.pending = True
 
     def _inner_products(self, objective, g):
-        """(s.g, y.g, g.g); those of a new pair go into the tables on the way."""
+        """(s.g, y.g); those of a new pair go into the tables on the way."""
         m = len(self.steps)
         new = self.changes[-1:] if self.pending else []
-        table = objective.products([*self.steps, *self.changes, g], [*new, g])
+        table = objective.products([*self.steps, *self.changes], [*new, g])
         if self.pending:
             self.sy = _grown(self.sy, table[:m, 0])
-            self.yy = _grown(self.yy, table[m : 2 * m, 0])
+            self.yy = _grown(self.yy, table[m:, 0])
             self.pending = False
-        return table[:m, -1], table[m : 2 * m, -1], table[-1, -1]
+        return table[:m, -1], table[m:, -1]
 
     def direction(self, objective, g):
         """Minus the inverse Hessian times g."""
-        sg, yg, gg = self._inner_products(objective, g)
+        sg, yg = self._inner_products(objective, g)
         m, sy, yy = len(self.steps), self.sy, self.yy
         if not m:
             return -g

@@ -6,24 +6,20 @@ the same bits for any number of workers, as in `_objective`.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from skpar._data import Batch
 from skpar._kernels.outputs import Targets, output_losses, sparse_combine, sparse_margins
-from skpar._kernels.vectors import combination, products
 from skpar._objective import SPAN_NUMBERS, Objective
+from skpar._vectors import MOST_PARTS, Vectors, cut
 
 # Numbers of dense rows worked on together: they stay in the cache between the two products.
 CHUNK_NUMBERS = 1 << 17
 CHUNK_ROWS = 1024
-# Vectors of more numbers are worked on in parts, at most so many.
-VECTOR_NUMBERS = 1 << 16
-MOST_PARTS = 16
 # Multiply-adds in the time that it takes to read a number.
 READ_WORTH = 4
-# Numbers of a vector worked on together.
-PIECE_NUMBERS = 1 << 14
 # Non-zeros of rows that are copied by columns.
 MOST_TURNED = 1 << 26
 # Numbers read in the time of a loss.
@@ -53,7 +49,7 @@ class ManyPoint:
         return ManyPoint(x, losses, penalties, None, margins)
 
 
-class ManyObjective:
+class ManyObjective(Vectors):
     """(1/n) sum_i s_i loss(y_ik, x_i.w_k + b_k) + l2/2 ||w_k||^2 for each output k.
 
     `softmax` puts (1/n) sum_i s_i (log sum_k exp(x_i.w_k + b_k) - its class's margin) in the
@@ -69,6 +65,7 @@ class ManyObjective:
         self.n, self.d, self.k = batch.n_rows, batch.shape[1], self.targets.k
         self.size, self.has_intercept = self.base.size, self.base.has_intercept
         self.dtype = batch.values.dtype
+        super().__init__(self.base.in_spans, self.size, self.k, softmax)
         self.n_objectives = 1 if softmax else self.k
         self.chunk = max(64, min(CHUNK_ROWS, CHUNK_NUMBERS // max(1, self.d)))
         # A number read is worth k multiply-adds, some of which it takes to read it.
@@ -87,7 +84,7 @@ class ManyObjective:
         else:
             most = min(MOST_PARTS, self.work / (2 * SPAN_NUMBERS), batch.work / (8 * self.d))
             parts = 2 * int(max(1, most))
-        self.base.spans = _cut(self.base.order.n_blocks, parts)
+        self.base.spans = cut(self.base.order.n_blocks, parts)
 
     @property
     def columns(self):
@@ -102,8 +99,7 @@ class ManyObjective:
         starts, parts = self.columns.starts, len(self.base.spans)
         cost = starts + np.arange(self.d + 1)
         edges = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
-        edges = np.unique([0, *edges, self.d]).tolist()
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(np.unique([0, *edges, self.d]).tolist()))
 
     def only(self, kept):
         """The objectives of some outputs (a mask)."""
@@ -113,56 +109,6 @@ class ManyObjective:
         parts = codes, values, weights, classes, factors[kept]
         own = self.problem, self.batch, self.base.team, parts
         return ManyObjective(*own, columns=self._columns)
-
-    # -- vectors of all outputs -----------------------------------------------------------
-
-    def dots(self, a, b):
-        """Inner products: one for each objective."""
-        return self.products([a], [b])[0, 0]
-
-    def _flat(self, arrays):
-        """Of the softmax's one objective all numbers are alike."""
-        return [a.reshape(-1, 1) for a in arrays] if self.softmax else arrays
-
-    def _in_parts(self, function, rows, vectors):
-        """`function(lo, hi)` over parts of so many rows of so many vectors."""
-        work = self.size * self.k * vectors
-        parts = int(np.clip(self.size * self.k // VECTOR_NUMBERS, 1, MOST_PARTS))
-        return self.base.in_spans(function, _cut(rows, parts), work)
-
-    def in_pieces(self, function, vectors=3):
-        """`function(slice)` over pieces of the rows of so many vectors, small enough to stay in
-        the cache between its operations."""
-        rows = max(64, PIECE_NUMBERS // self.k)
-
-        def part(lo, hi):
-            for a in range(lo, hi, rows):
-                function(slice(a, min(a + rows, hi)))
-
-        self._in_parts(part, self.size, vectors)
-
-    def products(self, left, right):
-        """Inner products of each with each, for each objective: (left, right, objectives)."""
-        left, right = self._flat(left), self._flat(right)
-
-        def part(lo, hi):
-            return products(left, right, lo, hi)
-
-        vectors = max(len(left), len(right))
-        return sum(self._in_parts(part, len(right[0]), vectors))
-
-    def combination(self, coef, arrays):
-        """sum_a coef_a arrays_a, coef one for each objective."""
-        result = np.empty_like(arrays[0])
-        to, arrays = self._flat([result])[0], self._flat(arrays)
-
-        def part(lo, hi):
-            combination(coef, arrays, lo, hi, to)
-
-        self._in_parts(part, len(to), len(arrays))
-        return result
-
-    # -- rows -----------------------------------------------------------------------------
 
     def _pieces(self, lo, hi):
         rows = self.base._rows(lo, hi)
@@ -178,7 +124,7 @@ class ManyObjective:
 
     def margins(self, x):
         """X w + b for all rows and outputs, in half a pass."""
-        (w, b), margins = self._split(x), np.empty((self.n, self.k), self.dtype)
+        (w, b), margins = self._split(x), self.room(self.n, self.dtype)
 
         def part(lo, hi):
             for a, z in self._pieces(lo, hi):
@@ -190,7 +136,7 @@ class ManyObjective:
     def at(self, x, margins=None):
         """The point x: one pass over the rows, half a one where its margins are known."""
         known = margins is not None
-        margins = margins if known else np.empty((self.n, self.k), self.dtype)
+        margins = margins if known else self.room(self.n, self.dtype)
         both = self._by_columns if self.by_columns else self._by_rows
         losses, gradient = both(self._split(x), margins, known)
         coef, l2, d = x[: self.d], self.problem.l2, self.d
@@ -226,7 +172,7 @@ class ManyObjective:
 
     def _by_columns(self, weights, margins, known):
         """The same, the gradient from the columns: no sums of its own for each span."""
-        slopes = np.empty((self.n, self.k), self.dtype)
+        slopes = self.room(self.n, self.dtype)
 
         def part(lo, hi):
             totals = np.zeros(self.n_objectives)
@@ -236,10 +182,11 @@ class ManyObjective:
             return totals
 
         losses = sum(self.base.in_spans(part, None, self.work)) / self.n
-        gradient = np.empty((self.size, self.k))
+        gradient = self.room(self.size)
         gradient[self.d :] = slopes.sum(axis=0, dtype=np.float64) / self.n
         slopes *= slopes.dtype.type(1.0 / self.n)
         self._sum_columns(self.columns, slopes, gradient)
+        self.release(slopes)
         return losses, gradient
 
     def _look(self, weights, margins, known, rows, totals, slopes):
@@ -341,11 +288,6 @@ class ManyObjective:
 
         parts = self.base.in_spans(part, None, LINE_WORTH * self.n * self.k)
         return tuple(sum(p[i] for p in parts) / self.n for i in (0, 1))
-
-
-def _cut(n, parts):
-    edges = np.linspace(0, n, min(n, parts) + 1).astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
 
 
 def _row_dots(a, b, together):

@@ -158,4 +158,3 @@ def _whole_moment(classes, k, w, intercept, history):
     """Fitted attributes between two epochs of all classes."""
     history = history.arrays()
     return dict(coef_=w, intercept_=intercept, classes_=classes, history_=history)
-

@@ -94,7 +94,7 @@ def test_both_hessians_lead_to_the_same_optimum():
     found = []
     for kind in (Blocks, Diagonals):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("skpar._many.has_blocks", lambda *sizes: kind is Blocks)
+            patch.setattr("skpar._many.has_blocks", lambda *sizes, own=kind: own is Blocks)
             descent = ManyDescent(objective, np.zeros((7, 4)))
         assert isinstance(descent.hessian, kind)
         for _ in range(100):
