@@ -47,10 +47,12 @@ class ManyState:
         has_average = start.average is not None
         own = dict(average=has_average, keep_l1=keep_l1, t=start.t, averaged=averaged)
         state = cls(len(outputs), start.w.shape[1], start.w.dtype, **own)
-        state.w[:, : state.k] = start.w[outputs].T
+        if start.w.any():
+            state.w[:, : state.k] = start.w[outputs].T
         state.of(INTERCEPT)[:] = np.asarray(start.intercept)[outputs]
         if has_average:
-            state.average[:, : state.k] = start.average[outputs].T
+            if start.average.any():
+                state.average[:, : state.k] = start.average[outputs].T
             state.of(AVERAGE_INTERCEPT)[:] = np.asarray(start.average_intercept)[outputs]
         return state
 
@@ -68,7 +70,9 @@ class ManyState:
 
     def weights(self, outputs):
         """w of shape (outputs, features) for some outputs, this state left as it is."""
-        return np.ascontiguousarray((self.w[:, outputs] * self.of(SCALE)[outputs]).T, self.w.dtype)
+        scale = self.of(SCALE)[outputs]
+        w = self.w[:, outputs] if len(outputs) < self.k else self.w[:, : self.k]
+        return np.multiply(w.T, scale[:, None], out=np.empty(w.shape[::-1], w.dtype))
 
     def averages(self, outputs):
         """The averages of their w."""

@@ -114,7 +114,7 @@ class Together:
     def _split(self, X, n_outputs):
         """(blocks of outputs, shards of rows)."""
         work = X.nnz if issparse(X) else X.size
-        return split_of(self.split, self._many_team().threads, work, n_outputs, X.dtype)
+        return split_of(self.split, self._many_team().size, work, n_outputs, X.dtype)
 
     def _steps_together(self, X, n_outputs, tasks):
         """Whether stochastic steps of one-vs-rest read the rows once for all classes.
