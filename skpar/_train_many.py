@@ -145,7 +145,7 @@ class Many:
         if self.sampled:
             for p, value in zip(self.each, self._exact(users), strict=True):
                 p.history.end_at(float(value))
-        for i, (p, (weights, w, intercept)) in enumerate(zip(self.each, users, strict=True)):
+        for p, (weights, w, intercept) in zip(self.each, users, strict=True):
             if p.best is not None:
                 w, intercept = p.best
             whole = Result(

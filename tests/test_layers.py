@@ -31,6 +31,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_train"},
     {"_many_fit"},
     {"_auto"},
+    {"_many_averaging"},
     {"_averaging", "_gradients"},
     {"_descent", "_many", "_small", "_lockfree", "_many_schemes"},
     {"_newton", "_outputs", "_merging"},
