@@ -31,6 +31,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_train_many"},
     {"_train"},
     {"_auto"},
+    {"_many_averaging"},
     {"_averaging", "_gradients"},
     {"_descent", "_least_squares", "_many", "_many_dual", "_lockfree", "_many_schemes"},
     {"_dual", "_many_hessian", "_small"},
