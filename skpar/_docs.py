@@ -76,7 +76,8 @@ n_iter_no_change : int, default=5
 """
 CLASS_WEIGHT = """
 class_weight : dict {label: weight}, 'balanced' or None, default=None
-    Weights of the classes; 'balanced' is n_samples / (n_classes * count).
+    Weights of the classes; 'balanced' is n_samples / (n_classes * count), in `partial_fit` of
+    all rows seen so far.
 """
 WARM_AND_AVERAGE = """
 warm_start : bool, default=False
