@@ -204,8 +204,9 @@ def test_verbose_prints(cls, capsys):
 @every
 @layouts
 def test_wrong_targets(cls, fmt):
-    with pytest.raises(ValueError):
-        make(cls).fit(fmt(X), np.c_[Y, Y])
+    if is_clf(cls):
+        with pytest.raises(ValueError, match="y should be a 1d array"):
+            make(cls).fit(fmt(X), np.c_[Y, Y])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         make(cls).fit(fmt(X), Y[:-1])
 
