@@ -171,9 +171,9 @@ def shared_names():
 
 
 @functools.cache
-def load_shared(name):
+def load_shared(name, raw=False):
     """One of the real data sets, as its load.py gives it, loaded once a process."""
-    return _loader().load(name)
+    return _loader().load(name, raw=raw)
 
 
 @functools.cache
