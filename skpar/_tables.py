@@ -72,8 +72,8 @@ class Columns:
     @property
     def used(self):
         """Names of the columns to read."""
-        others = [name for name in (*self.targets, self.sample_weight) if name]
-        return list(dict.fromkeys([*self.features, *others]))
+        names = [*self.features, *self.targets, self.sample_weight]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
     def schema(self, n_rows=None):
         """What the source can say of itself."""
@@ -90,22 +90,19 @@ class Columns:
             X = self._matrix(table)
         else:
             X = table.select(self.features).to_pandas()
-        weight = self.sample_weight
-        return (
-            X,
-            self._y(table),
-            None if weight is None else _values(table, weight).astype(np.float64),
-        )
+        weight = None
+        if self.sample_weight is not None:
+            weight = _values(table, self.sample_weight).astype(np.float64)
+        return X, self._y(table), weight
 
     def _y(self, table):
-        if not self.targets:
-            return None
         columns = [_values(table, name) for name in self.targets]
         if not self.several:
-            return columns[0]
-        if text := [k for k, c in zip(self.targets, columns) if c.dtype.kind not in "biuf"]:
-            raise ValueError(f"several targets must be numbers, column {text[0]} holds text")
-        return np.stack(columns, axis=1)
+            return columns[0] if columns else None
+        Y = np.stack(columns, axis=1)
+        if Y.dtype.kind not in "biuf":
+            raise ValueError(f"several targets must be numbers: {', '.join(self.targets)} are not")
+        return Y
 
     def _matrix(self, table):
         # Column by column; all rows at once was faster than tiles that fit the cache.
@@ -207,13 +204,10 @@ class Csv(TextFiles):
             wide = {pa.int64(): pa.float64(), pa.null(): pa.float64(), pa.bool_(): pa.bool_()}
             chosen = [self.options[k] for k in ("target", "features", "sample_weight")]
             columns = Columns(fields, *chosen, self.options["dtype"])
-            label = [] if columns.several else columns.targets
-            self._types = {
-                name: given.get(name)
-                or (fields.field(name).type if [name] == label else None)
-                or wide.get(fields.field(name).type, fields.field(name).type)
-                for name in columns.used
-            }
+            own = {name: fields.field(name).type for name in columns.used}
+            if not columns.several:  # a label stays what it is
+                given = {name: own[name] for name in columns.targets} | given
+            self._types = {name: given.get(name, wide.get(k, k)) for name, k in own.items()}
             self._columns = columns
         return self._columns
 

@@ -287,7 +287,7 @@ def test_several_targets(tmp_path, frame, kind):
     np.testing.assert_allclose(model.history_["validation_score"][-1], model.score(X, Y))
     rest = READ[kind](path, target=["y", "weight", "text"]).schema
     assert rest.feature_names == tuple("abcdef")
-    with pytest.raises(ValueError, match="several targets must be numbers, column text holds"):
+    with pytest.raises(ValueError, match="several targets must be numbers: y, text are not"):
         whole(READ[kind](path, target=["y", "text"]))
     with pytest.raises(ValueError, match="target='z' is not a column"):
         whole(READ[kind](path, target=["y", "z"]))
