@@ -39,6 +39,7 @@ class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
         "loss": [StrOptions(CLASSIFICATION_LOSSES)],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "multi_class": [StrOptions({"ovr", "multinomial"})],
+        "split": [StrOptions({"auto", "rows", "classes"})],
     }
 
     def _check_parameters(self, for_partial_fit=False):

@@ -116,7 +116,14 @@ MULTI_CLASS = """
 multi_class : {'ovr', 'multinomial'}, default='ovr'
     Of more than two classes: each against the rest, or, with loss='log_loss', the softmax of
     all. With learning_rate='auto' the softmax reads the rows once for all classes, and so does
-    one-vs-rest of smooth losses on dense rows.
+    one-vs-rest of smooth losses on dense rows; with the other schedules both do.
+split : {'auto', 'rows', 'classes'}, default='auto'
+    What stochastic steps of more than two classes, one-vs-rest, split among the workers: 'rows',
+    as for one class, or 'classes', each worker training a block of them on all rows, which
+    changes no bit of the result. 'auto' splits the classes, into no more blocks than a row of
+    their weights has cache lines (8 classes of float64, 16 of float32), and the rows among the
+    workers left over. `n_shards` above 1, scheme='gradient-averaging', 'locked' and a number for
+    `merge_every` split rows.
 """
 POWER_AND_QUANTILE = """
 power : float, default=1.5

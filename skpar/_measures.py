@@ -25,6 +25,14 @@ def is_large(fit):
     return fit.batch.work > EXACT_NUMBERS
 
 
+def sample_spans(batch):
+    """Spans of rows spread evenly over the data, always the same: what stands for all of them."""
+    step = max(1, batch.n_rows // SAMPLE_SPANS)
+    rows = max(SAMPLE_ROWS, SAMPLE_SHARE * batch.n_rows)
+    chunk = max(1, min(step, int(rows / SAMPLE_SPANS)))
+    return [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, step)]
+
+
 def mean_loss(fit, w, intercept, sampled=False):
     """The loss part of the objective, summed in an order that does not depend on workers.
 
@@ -37,15 +45,13 @@ def mean_loss(fit, w, intercept, sampled=False):
         return float(sums[0] / sums[1])
     batch = fit.batch
     loss = fit.problem.loss_kernel()
-    chunk = step = batch.chunk_blocks(1)
+    chunk = batch.chunk_blocks(1)
     if chunk >= batch.n_rows and not sampled:
         total = total_loss(batch.rows, loss, w, intercept, 0, batch.n_rows, batch.subset)
         return total / batch.n_rows
+    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, chunk)]
     if sampled:
-        step = max(1, batch.n_rows // SAMPLE_SPANS)
-        rows = max(SAMPLE_ROWS, SAMPLE_SHARE * batch.n_rows)
-        chunk = max(1, min(step, int(rows / SAMPLE_SPANS)))
-    spans = [(lo, min(lo + chunk, batch.n_rows)) for lo in range(0, batch.n_rows, step)]
+        spans = sample_spans(batch)
 
     def share(part):
         return [total_loss(batch.rows, loss, w, intercept, lo, hi, batch.subset) for lo, hi in part]

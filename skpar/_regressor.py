@@ -1,32 +1,26 @@
 """What the two regressors add: a weight vector for each real target."""
 
-from functools import partial
 from numbers import Real
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
+from skpar._base import COMMON_CONSTRAINTS, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
 from skpar._collections import blockwise, computed, fit_targets, is_collection, rows_of
 from skpar._data import Batch
 from skpar._links import check_targets, starting_intercept
 from skpar._targets import (
+    SeveralTargets,
     as_targets,
     check_n_targets,
     columns_of,
     deviance_explained,
-    explained,
     fits_together,
-    moment,
-    train_together,
-    whole_moment,
-    whole_scorer,
 )
-from skpar._train import Watch
-from skpar._validation import check_validation, scorer
+from skpar._validation import check_validation
 
 REGRESSION_LOSSES = {
     "squared_error",
@@ -40,7 +34,7 @@ REGRESSION_LOSSES = {
 }
 
 
-class BaseRegressor(RegressorMixin, BaseParallelSGD):
+class BaseRegressor(SeveralTargets, RegressorMixin, BaseParallelSGD):
     """A weight vector for each real target."""
 
     _parameter_constraints: dict = {
@@ -130,7 +124,7 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         if together:
             results = self._fit_together(batch, y, starts, validation, tasks)
         else:
-            results = self._fit_apart(X, y, sample_weight, starts, validation, tasks)
+            results = self._fit_steps(X, y, sample_weight, starts, validation, tasks)
         self._keep_targets(results, X, y)
         self._warn_after_fit()
         tasks.end(self._fitted_attributes)
@@ -168,7 +162,7 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             check_n_targets(y, len(self.intercept_), "the first call of fit or partial_fit")
             check_targets(self._problem(), y)
             starts = self._resumed(X.dtype)
-        self._keep_targets(self._fit_apart(X, y, sample_weight, starts), X, y)
+        self._keep_targets(self._fit_steps(X, y, sample_weight, starts), X, y)
         return self
 
     def _start(self, X, y, sample_weight, coef_init=None, intercept_init=None):
@@ -201,44 +195,6 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
                 f"y has {y.shape[1]} targets, which need rows in memory, X is a Dask collection: "
                 "give X.compute(), or fit one target after another."
             )
-
-    def _fit_together(self, batch, y, starts, validation, tasks):
-        """Results of all targets in the same reads of the rows."""
-        score = None
-        if validation is not None:
-            score = whole_scorer(explained(self._problem()), self.n_jobs, *validation)
-        targets = y.astype(batch.values.dtype, copy=False)
-        return train_together(self, batch, targets, starts, score, tasks.listener(0, whole_moment))
-
-    def _fit_apart(self, X, y, sample_weight, starts, validation=None, tasks=None):
-        """Results of one target after another; without tasks of one epoch."""
-        n_epochs = 1 if tasks is None else None
-        train_rows, held_out = self._training_rows(y, sample_weight, validation)
-        seeds = check_random_state(self.random_state).randint(MAX_SEED, size=len(starts))
-        columns, metric, results = columns_of(y), explained(self._problem()), []
-        with self._team() as team:
-            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-                target = columns[:, k].astype(X.dtype, copy=False)
-                batch, score = Batch.of(X, target, sample_weight, train_rows), None
-                if held_out is not None:
-                    score = scorer(batch, held_out, sample_weight, metric)
-                elif validation is not None:
-                    rows = Batch.of(validation[0], columns_of(validation[1])[:, k])
-                    score = scorer(rows, None, validation[2], metric)
-                watch, kept = Watch(score), self._kept_of(k)
-                if tasks is not None:
-                    heard = tasks.listener(k, partial(moment, starts, results))
-                    watch, kept = Watch(score, heard), None
-                own = batch, start, int(seed), n_epochs, team
-                results.append(self._train_one(*own, watch, kept))
-                if tasks is not None:
-                    tasks.end_model()
-        return results
-
-    def _keep_targets(self, results, X, y):
-        self._keep(results, X.dtype)
-        if y.ndim == 1:
-            self.coef_ = self.coef_.ravel()
 
     @blockwise
     def predict(self, X):

@@ -5,22 +5,91 @@ from functools import partial
 import numpy as np
 import scipy.sparse as sp
 from sklearn.metrics import d2_pinball_score, d2_tweedie_score, r2_score
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_random_state, column_or_1d
 
+from skpar._base import MAX_SEED
+from skpar._data import Batch
 from skpar._many import MOST_COLUMNS
+from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
+from skpar._many_schemes import ManySteps
+from skpar._many_split import split_of
 from skpar._newton import has_matrix
 from skpar._predict import score_rows
 from skpar._squares import ManySquares, squares_pay
-from skpar._together import stacked, unstacked
+from skpar._together import stacked
 from skpar._train import Watch, train_auto
-from skpar._workers import limit_blas
+from skpar._train_many import train_many, unstacked
+from skpar._validation import scorer
+from skpar._workers import limit_blas, local_team
 
 # Losses that full gradients descend without rounding off; beyond power 2 Tweedie's is not convex.
 TOGETHER = ("squared_error", "squared_epsilon_insensitive", "poisson", "gamma", "tweedie")
 
 # Targets and columns from which one read for all of them saves more than it costs: measured.
 SOME, MANY, WIDE = 4, 8, 200
+
+
+class SeveralTargets:
+    """Fits of one target or of several; mixed into the regressors."""
+
+    def _fit_together(self, batch, y, starts, validation, tasks):
+        """Results of all targets in the same reads of the rows."""
+        score = None
+        if validation is not None:
+            score = target_scorer(explained(self._problem()), self.n_jobs, *validation)
+        targets = y.astype(batch.values.dtype, copy=False)
+        return train_together(self, batch, targets, starts, score, tasks.listener(0, whole_moment))
+
+    def _fit_steps(self, X, y, sample_weight, starts, validation=None, tasks=None):
+        """Results of several targets in one read of each row, where that is possible."""
+        by_steps = tasks is None or (tasks.root is None and self.learning_rate != "auto")
+        together = False
+        if by_steps and len(starts) > 1:
+            together, n_blocks = steps_together(self, X, len(starts))
+        if not together:
+            return self._fit_apart(X, y, sample_weight, starts, validation, tasks)
+        y = y.astype(X.dtype, copy=False)
+        train_rows, held_out = self._training_rows(y, sample_weight, validation)
+        if held_out is not None:
+            weights = None if sample_weight is None else sample_weight[held_out]
+            validation = X[held_out], y[held_out], weights
+        score = None
+        if validation is not None:
+            score = target_scorer(explained(self._problem()), self.n_jobs, *validation)
+        batch = Batch.of(X, y[:, 0], sample_weight, train_rows)
+        n_epochs = 1 if tasks is None else None
+        return train_by_steps(self, batch, y, starts, n_blocks, n_epochs, score)
+
+    def _fit_apart(self, X, y, sample_weight, starts, validation=None, tasks=None):
+        """Results of one target after another; without tasks of one epoch."""
+        n_epochs = 1 if tasks is None else None
+        train_rows, held_out = self._training_rows(y, sample_weight, validation)
+        seeds = check_random_state(self.random_state).randint(MAX_SEED, size=len(starts))
+        columns, metric, results = columns_of(y), explained(self._problem()), []
+        with self._team() as team:
+            for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+                target = columns[:, k].astype(X.dtype, copy=False)
+                batch, score = Batch.of(X, target, sample_weight, train_rows), None
+                if held_out is not None:
+                    score = scorer(batch, held_out, sample_weight, metric)
+                elif validation is not None:
+                    rows = Batch.of(validation[0], columns_of(validation[1])[:, k])
+                    score = scorer(rows, None, validation[2], metric)
+                watch, kept = Watch(score), self._kept_of(k)
+                if tasks is not None:
+                    heard = tasks.listener(k, partial(moment, starts, results))
+                    watch, kept = Watch(score, heard), None
+                own = batch, start, int(seed), n_epochs, team
+                results.append(self._train_one(*own, watch, kept))
+                if tasks is not None:
+                    tasks.end_model()
+        return results
+
+    def _keep_targets(self, results, X, y):
+        self._keep(results, X.dtype)
+        if y.ndim == 1:
+            self.coef_ = self.coef_.ravel()
 
 
 def as_targets(y, name="y"):
@@ -56,6 +125,7 @@ def fits_together(problem, batch, k):
 
 def train_together(estimator, batch, Y, starts, score, heard):
     """Results of all targets, by full gradients that share the reads."""
+    mean = None if score is None else (lambda w, b: float(score(w, b).mean()))
     Y = np.ascontiguousarray(Y, dtype=np.float64)
     with estimator._team() as team:
         fit, options = estimator._task(batch, stacked(starts), 0, None, team)
@@ -63,16 +133,48 @@ def train_together(estimator, batch, Y, starts, score, heard):
         with limit_blas(), team.working(team.size):
             squares = squares_pay(fit.problem, batch, len(starts))
             auto = (ManySquares if squares else ManyFit)(fit, targets, options.tol)
-            return unstacked(train_auto(fit, auto, options, Watch(score, heard)))
+            return unstacked(train_auto(fit, auto, options, Watch(mean, heard)))
 
 
-def whole_scorer(metric, n_jobs, X, Y, sample_weight):
-    """score(w, intercept) of all targets: the mean of metric(targets, margins, weights)."""
+def steps_together(estimator, X, k):
+    """(whether stochastic steps read each row once for all k targets, blocks of targets)."""
+    problem = estimator._problem()
+    # The step size of a deviance follows from the mean of its targets.
+    if problem.has_log_link and problem.learning_rate in ("auto", "optimal"):
+        return False, 1
+    work = X.nnz if sp.issparse(X) else X.size
+    n_blocks, n_shards = split_of("auto", _team(estimator).threads, work, k, X.dtype)
+    return n_shards == 1 and not estimator._asks_for_rows(), n_blocks
+
+
+def train_by_steps(estimator, batch, Y, starts, n_blocks, n_epochs, score):
+    """Results of all targets, by stochastic steps that share the reads; in `n_epochs` or more."""
+    Y = np.ascontiguousarray(Y, dtype=np.float64)
+    seed = int(check_random_state(estimator.random_state).randint(MAX_SEED))
+    parts = None, Y, batch.weights, None, np.ones(Y.shape[1])
+    make_scheme = partial(ManySteps, parts=parts, n_blocks=n_blocks)
+    with _team(estimator) as team:
+        fit, options = estimator._task(batch, stacked(starts), seed, n_epochs, team)
+        with limit_blas(), team.working(team.threads):
+            if fit.problem.learning_rate == "auto":
+                kept = [estimator._kept_of(k) for k in range(len(starts))]
+                kept = None if kept[0] is None else kept
+                return train_many_on(fit, parts, make_scheme, options, kept)
+            return train_many(fit, make_scheme(fit), options, Watch(score))
+
+
+def _team(estimator):
+    """Rows and all targets are here: threads, whatever the backend."""
+    return estimator._team() if estimator._shared_memory else local_team(estimator.n_jobs)
+
+
+def target_scorer(metric, n_jobs, X, Y, sample_weight):
+    """score(w, intercept) of all targets: metric(targets, margins, weights) of each."""
 
     def score(w, intercept):
         margins, _ = score_rows(X, w, intercept, n_jobs)
         pairs = zip(Y.T, margins.T, strict=True)
-        return float(np.mean([metric(y, p, sample_weight) for y, p in pairs]))
+        return np.array([metric(y, p, sample_weight) for y, p in pairs])
 
     return score
 

@@ -1,22 +1,23 @@
 """All classes of a classifier in one fit: softmax, or one-vs-rest in shared reads of the rows."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 
-from skpar._auto import Kept
 from skpar._base import MAX_SEED
 from skpar._data import Batch
 from skpar._many import MOST_COLUMNS
+from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
+from skpar._many_schemes import ManySteps
+from skpar._many_split import split_of
 from skpar._predict import score_rows
 from skpar._schemes import Weights
-from skpar._softmax import Softmax, softmax_step
-from skpar._train import MOST_HALVINGS, Watch, train, train_auto
-from skpar._workers import limit_blas
+from skpar._train import Watch, train_auto
+from skpar._train_many import train_many, unstacked
+from skpar._workers import limit_blas, local_team
 
 # One-vs-rest together: losses that full gradients descend without rounding off.
 SMALL_NUMBERS = 1 << 17
@@ -32,36 +33,6 @@ def stacked(starts):
         None if averages[0] is None else np.array(averages),
         np.array([s.average_intercept for s in starts]),
         starts[0].t,
-    )
-
-
-def unstacked(result):
-    """A list of results for one of matrices."""
-    whole, parts = result.weights, []
-    for k, (w, b) in enumerate(zip(result.user_w, result.user_intercept, strict=True)):
-        own = replace(whole, w=whole.w[k], intercept=float(whole.intercept[k]))
-        if whole.average is not None:
-            own.average = whole.average[k]
-            own.average_intercept = float(whole.average_intercept[k])
-        parts.append(replace(result, user_w=w, user_intercept=float(b), weights=own))
-    return parts
-
-
-def train_softmax_on(fit, options, kept, factors):
-    """One call of partial_fit with learning_rate="auto", as `train_on` for one weight vector."""
-    step, most = softmax_step(fit, None if kept is None else kept.step, factors)
-    for _ in range(MOST_HALVINGS):
-        tried = replace(fit, problem=replace(fit.problem, eta0=step))
-        result = train(tried, Softmax(tried, factors), options, check=False)
-        if result.history["objective"][-1] <= most * (1 + 1e-6) or most == 0.0:
-            parts = unstacked(replace(result, eta0=step))
-            pairs = [(r.user_w, r.user_intercept) for r in parts]
-            left = [Kept(step, w, b, w, b, 0.0) for w, b in pairs]
-            return [replace(r, kept=k) for r, k in zip(parts, left, strict=True)]
-        step *= 0.5
-    raise ValueError(
-        "No step size lowers the objective on these rows: is a column of X many orders of "
-        "magnitude larger than the others? Scale it (StandardScaler)."
     )
 
 
@@ -92,9 +63,11 @@ class Together:
         """Whether all classes are trained in the same reads of the rows."""
         if self._is_softmax(classes):
             return True
-        if tasks is None or len(classes) < 3:
+        if len(classes) < 3:
             return False
-        if self.learning_rate != "auto" or self.loss not in TOGETHER:
+        if tasks is None or self._problem().learning_rate != "auto":
+            return self._steps_together(X, len(classes), tasks)
+        if self.loss not in TOGETHER:
             return False
         # Wide sparse rows gain more from stochastic steps at first, and small data fit at once.
         if X.shape[1] > MOST_COLUMNS or issparse(X) or X.size <= SMALL_NUMBERS:
@@ -110,16 +83,19 @@ class Together:
         batch = Batch.of(X, codes, sample_weight, train_rows)
         factors = np.asarray(class_weight, np.float64)
         softmax, watch = self._is_softmax(classes), Watch()
-        if softmax and tasks is not None:
+        if tasks is not None:
             if held_out is not None:
                 weights = None if sample_weight is None else sample_weight[held_out]
                 validation = X[held_out], y[held_out], weights
-            score = None if validation is None else partial(self._accuracy, classes, *validation)
-            watch = Watch(score, tasks.listener(0, partial(_whole_moment, classes)))
-        with self._team() as team:
+            score = None
+            if validation is not None:
+                score = partial(self._accuracy, classes, softmax, *validation)
+            heard = tasks.listener(0, partial(_whole_moment, classes)) if softmax else None
+            watch = Watch(score, heard)
+        with self._many_team() as team:
             if tasks is not None and self.learning_rate == "auto":
                 return self._by_full_gradients(batch, starts, team, factors, softmax, watch)
-            return self._by_steps(batch, starts, team, factors, tasks is None, watch)
+            return self._by_steps(batch, starts, team, factors, softmax, tasks is None, watch)
 
     def _by_full_gradients(self, batch, starts, team, factors, softmax, watch):
         fit, options = self._task(batch, stacked(starts), 0, None, team)
@@ -131,20 +107,48 @@ class Together:
             auto = ManyFit(fit, targets, options.tol, softmax)
             return unstacked(train_auto(fit, auto, options, watch))
 
-    def _by_steps(self, batch, starts, team, factors, partial_fit, watch):
+    def _many_team(self):
+        """Rows and all outputs are here: threads, whatever the backend."""
+        return self._team() if self._shared_memory else local_team(self.n_jobs)
+
+    def _split(self, X, n_outputs):
+        """(blocks of outputs, shards of rows)."""
+        work = X.nnz if issparse(X) else X.size
+        return split_of(self.split, self._many_team().threads, work, n_outputs, X.dtype)
+
+    def _steps_together(self, X, n_outputs, tasks):
+        """Whether stochastic steps of one-vs-rest read the rows once for all classes.
+
+        Callbacks look at one class after another, and what shares or averages weights between
+        workers has one weight vector.
+        """
+        if tasks is not None and tasks.root is not None:
+            return False
+        return not self._asks_for_rows() and self._split(X, n_outputs)[1] == 1
+
+    def _by_steps(self, batch, starts, team, factors, softmax, partial_fit, watch):
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
         n_epochs = 1 if partial_fit else None
         fit, options = self._task(batch, stacked(starts), seed, n_epochs, team)
-        with limit_blas(), team.working(team.size):
+        codes = batch.targets.astype(np.int64)
+        parts = codes, None, batch.weights, np.arange(len(factors)), factors
+        n_blocks = 1 if softmax else self._split(batch.matrix(), len(factors))[0]
+        make_scheme = partial(ManySteps, parts=parts, softmax=softmax, n_blocks=n_blocks)
+        with limit_blas(), team.working(team.threads):
             if fit.problem.learning_rate == "auto":
-                return train_softmax_on(fit, options, self._kept_of(0), factors)
-            return unstacked(train(fit, Softmax(fit, factors), options, watch))
+                kept = [self._kept_of(k) for k in range(len(starts))]
+                kept = None if kept[0] is None else kept
+                return train_many_on(fit, parts, make_scheme, options, kept, softmax)
+            return train_many(fit, make_scheme(fit), options, watch)
 
-    def _accuracy(self, classes, X, y, sample_weight, w, intercept):
-        """Share of rows whose largest score is that of their class."""
+    def _accuracy(self, classes, softmax, X, y, sample_weight, w, intercept):
+        """Share of rows whose largest score is that of their class; of one-vs-rest one a class."""
         scores, _ = score_rows(X, w, intercept, self.n_jobs)
-        hit = classes[scores.argmax(axis=1)] == y
-        return float(np.average(hit, weights=sample_weight))
+        if softmax:
+            hit = classes[scores.argmax(axis=1)] == y
+        else:
+            hit = (scores > 0) == (np.asarray(y)[:, None] == classes)
+        return np.average(hit, axis=0, weights=sample_weight)
 
 
 def _whole_moment(classes, k, w, intercept, history):

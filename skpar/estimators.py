@@ -38,6 +38,10 @@ class _DataParallel:
                 "not: set inner_n_jobs=None, or scheme='model-averaging'."
             )
 
+    def _asks_for_rows(self):
+        """Whether shards of the rows were asked for."""
+        return (self.n_shards or 1) > 1 or self.scheme != "model-averaging"
+
     def _make_scheme(self, fit):
         if fit.batch.partitioned:
             if self.n_shards not in (None, fit.batch.n_shards):
@@ -72,6 +76,10 @@ class _Hogwild:
         "scheme": [StrOptions({"lock-free", "locked"})],
         "merge_every": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     }
+
+    def _asks_for_rows(self):
+        """Whether a way to share one weight vector was asked for."""
+        return self.merge_every != "auto" or self.scheme == "locked"
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)
@@ -166,6 +174,7 @@ class ParallelSGDClassifier(_DataParallel, BaseClassifier):
         batch_size="auto",
         inner_n_jobs=None,
         multi_class="ovr",
+        split="auto",
     ):
         self._store(locals())
 
@@ -340,6 +349,7 @@ class HogwildClassifier(_Hogwild, BaseClassifier):
         scheme="lock-free",
         merge_every="auto",
         multi_class="ovr",
+        split="auto",
     ):
         self._store(locals())
 

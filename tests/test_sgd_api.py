@@ -100,7 +100,7 @@ def test_parameters_are_sklearns(cls):
         # eta0's default was 0.0 for classifiers before 1.8.
         assert {k: v for k, v in theirs.items() if k != "eta0"}.items() <= ours.items()
     more = {"n_jobs", "scheme", "n_shards", "merge_every", "batch_size", "inner_n_jobs"}
-    more |= {"multi_class", "power", "quantile"}
+    more |= {"multi_class", "power", "quantile", "split"}
     assert ours.keys() - theirs.keys() <= more
 
 

@@ -134,6 +134,10 @@ TARGET static void NAME(axpy4)(const REAL *a, const REAL *const *x, const REAL *
     }
 }
 
+#ifdef SKPAR_MANY
+#include "many_level.h"
+#endif
+
 #undef GRAM_STEP
 #undef WHOLE
 #undef FIRST

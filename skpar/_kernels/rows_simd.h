@@ -13,8 +13,10 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define SKPAR_VECTORS
 #define SKPAR_STATIC static __attribute__((unused))
+#define SKPAR_INLINE static inline __attribute__((always_inline))
 #else
 #define SKPAR_STATIC static
+#define SKPAR_INLINE static inline
 #endif
 /* A padded vector of weights may be read and written in whole registers of any level. */
 #define SKPAR_PADDING 64

@@ -1,0 +1,34 @@
+"""How the outputs and the rows of a fit are split among workers.
+
+Outputs that have losses of their own (one-vs-rest, several targets) split into blocks, one a
+worker, without any effect on the result; a softmax does not. A worker reads a row once for as
+many outputs as a cache line of weights holds, so more blocks than lines gain nothing: what
+workers there are beyond split the rows.
+"""
+
+import numpy as np
+
+from skpar._many_state import LINE_BYTES
+
+# A worker with less than this to do an epoch, in multiply-adds, costs more to wake than it saves.
+LEAST_WORK = 1 << 18
+
+
+def lines_of(n_outputs, dtype):
+    """Cache lines of a feature's weights."""
+    return -(-n_outputs * np.dtype(dtype).itemsize // LINE_BYTES)
+
+
+def split_of(asked, n_workers, work, n_outputs, dtype):
+    """(blocks of outputs, shards of rows) for so many workers.
+
+    `asked` is the parameter of the estimators; `work` the numbers read in an epoch.
+    """
+    n_lines = lines_of(n_outputs, dtype)
+    n_workers = int(max(1, min(n_workers, work * 8 * n_lines // LEAST_WORK)))
+    if asked == "rows":
+        return 1, n_workers
+    if asked == "classes":
+        return min(n_workers, n_outputs), 1
+    n_blocks = min(n_workers, n_lines)
+    return n_blocks, n_workers // n_blocks

@@ -1,0 +1,196 @@
+"""The epoch loop of many outputs: each output's fit ends by its own stopping rule."""
+
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+
+from skpar._callbacks import EpochInfo, History, StoppingRule, report
+from skpar._measures import is_large
+from skpar._train import (
+    ADAPTIVE_DIVISOR,
+    NOBODY,
+    SMALLEST_ADAPTIVE_STEP,
+    Result,
+    check_finite,
+    users_weights,
+)
+
+
+def train_many(fit, scheme, options, watch=NOBODY, check=True):
+    """Run epochs of all outputs together until the fit of each has ended, as `train` ends it.
+
+    Returns a list of `Result`, one an output; those of a softmax have one history. Of outputs
+    that have losses of their own `watch.score(w, intercept)` gives one score each.
+    """
+    many = Many(fit, scheme, options, watch, check)
+    for number in range(options.max_iter):
+        many.epoch(number)
+        if all(p.ended for p in many.each):
+            break
+    return many.results()
+
+
+class Progress:
+    """Where one objective stands: that of an output by itself, or of a softmax."""
+
+    def __init__(self, options, eta0):
+        self.history = History()
+        self.rule = StoppingRule(options.tol, options.n_iter_no_change)
+        self.eta0, self.best_score = eta0, -np.inf
+        self.best = self.last = None  # weights: the best seen, and those at the end
+        self.seconds = 0.0
+        self.ended = self.finished = False
+
+    def judge(self, met, adaptive):
+        """End the fit, or shorten its steps, where the rule sees no more gain."""
+        if self.ended or not self.rule.no_more_gain(met):
+            return
+        if not adaptive or self.eta0 <= SMALLEST_ADAPTIVE_STEP:
+            self.ended = self.finished = True
+            return
+        self.eta0 /= ADAPTIVE_DIVISOR
+        self.rule.restart()
+
+
+class Many:
+    """A call of `train_many`."""
+
+    def __init__(self, fit, scheme, options, watch, check):
+        self.fit, self.scheme, self.options, self.watch = fit, scheme, options, watch
+        self.check, self.sampled = check, is_large(fit)
+        self.each = [Progress(options, fit.problem.eta0) for _ in range(scheme.n_objectives)]
+        self.adaptive = fit.problem.learning_rate == "adaptive"
+
+    def epoch(self, number):
+        fit, scheme = self.fit, self.scheme
+        active = [i for i, p in enumerate(self.each) if not p.ended]
+        steps = np.array([0.0 if p.ended else p.eta0 for p in self.each])
+        started = perf_counter()
+        scheme.epoch(number, np.broadcast_to(steps, scheme.k))
+        seconds = perf_counter() - started
+        samples = (number + 1) * fit.batch.n_rows
+        averaged = self._is_averaged(samples)
+        penalties = scheme.penalties(averaged)
+        # A weight that is not finite leaves no penalty that is.
+        if self.check and not np.isfinite(penalties[active] + scheme.intercepts(active)).all():
+            check_finite(scheme.weights(), number + 1)
+        objectives = scheme.losses(averaged, self.sampled) + penalties
+        scores = self._scores(number, samples)
+        now = perf_counter() - started
+        for i in active:
+            p = self.each[i]
+            p.seconds += now / len(active)
+            p.history.add(
+                EpochInfo(
+                    epoch=number + 1,
+                    samples=samples,
+                    time=p.seconds,
+                    objective=float(objectives[i]),
+                    validation_score=float(scores[i]),
+                    step_size=fit.recipe(p.eta0).step_size(fit.start.t + samples),
+                    rows_per_second=len(active) * fit.batch.n_rows / max(seconds, 1e-9),
+                )
+            )
+        self._report(active)
+        self._judge(active, scores, penalties if not averaged else scheme.penalties(False))
+        if number + 1 == self.options.max_iter:
+            for p in self.each:
+                p.ended = True
+        self._keep_weights(active, samples)
+
+    def _is_averaged(self, samples):
+        """Whether the user gets the average after so many samples: see `users_weights`."""
+        start, average = self.fit.start, self.fit.problem.average
+        return start.average is not None and average <= start.t + samples - 1
+
+    def _scores(self, number, samples):
+        """The validation scores; keeps the best weights, and calls who listens to a softmax."""
+        scores, watch = np.full(len(self.each), np.nan), self.watch
+        if watch.score is None and watch.heard is None:
+            return scores
+        w, intercept = users_weights(self.fit, self.scheme.weights(), samples)
+        if watch.score is not None:
+            scores[:] = watch.score(w, intercept)
+        for i, p in enumerate(self.each):
+            if self.options.early_stopping and not p.ended and scores[i] > p.best_score:
+                own = slice(None) if self.scheme.softmax else slice(i, i + 1)
+                p.best_score, p.best = scores[i], (w[own].copy(), intercept[own].copy())
+        self.heard = w, intercept
+        return scores
+
+    def _report(self, active):
+        if self.options.verbose:
+            last = [self.each[i].history.entries[-1] for i in active]
+            means = {key: np.mean([entry[key] for entry in last]) for key in last[0]}
+            means |= {key: last[0][key] for key in ("epoch", "samples")}
+            means["time"] = sum(p.seconds for p in self.each)
+            report(EpochInfo(**means), self.options.max_iter)
+
+    def _judge(self, active, scores, penalties):
+        """Apply the stopping rules to what was met in the epoch: see `mean_loss_met`."""
+        fit, watch = self.fit, self.watch
+        if watch.heard is not None and watch.heard(*self.heard, self.each[0].history):
+            self.each[0].ended = self.each[0].finished = True
+            return
+        met = np.zeros(len(self.each))
+        if fit.track_loss:
+            met = self.scheme.loss_sum / fit.batch.n_rows
+            if fit.problem.learning_rate not in ("pa1", "pa2"):
+                met = met + penalties
+        for i in active:
+            value = -scores[i] if self.options.early_stopping else met[i]
+            self.each[i].judge(value, self.adaptive)
+
+    def _keep_weights(self, active, samples):
+        n_epochs = samples // self.fit.batch.n_rows
+        ended = [i for i in active if self.each[i].ended]
+        if not ended:
+            return
+        weights = self.scheme.weights(None if self.scheme.softmax else ended)
+        for at, i in enumerate(ended):
+            own = slice(None) if self.scheme.softmax else slice(at, at + 1)
+            part = replace(weights, w=weights.w[own], intercept=weights.intercept[own])
+            part.t = self.fit.start.t + n_epochs * self.fit.batch.shape[0]
+            if weights.average is not None:
+                part.average = weights.average[own]
+                part.average_intercept = weights.average_intercept[own]
+            self.each[i].last = part, users_weights(self.fit, part, samples)
+
+    def results(self):
+        """A `Result` for each output."""
+        if self.sampled:
+            w, intercept = (np.concatenate(both) for both in zip(*(p.last[1] for p in self.each)))
+            exact = self.scheme.objectives_at(w, intercept)
+            for p, value in zip(self.each, exact, strict=True):
+                p.history.end_at(float(value))
+        results = []
+        for p in self.each:
+            weights, (w, intercept) = p.last
+            if p.best is not None:
+                w, intercept = p.best
+            whole = Result(
+                weights=weights,
+                user_w=w,
+                user_intercept=intercept,
+                n_iter=len(p.history.entries),
+                history=p.history.arrays(),
+                eta0=self.fit.recipe(p.eta0).eta0,
+                scheme=self.scheme.name,
+                n_workers=self.scheme.n_workers,
+                finished=p.finished,
+            )
+            results.extend(unstacked(whole))
+        return results
+
+
+def unstacked(result):
+    """A list of results, each of one weight vector, for one of matrices."""
+    whole, parts = result.weights, []
+    for k, (w, b) in enumerate(zip(result.user_w, result.user_intercept, strict=True)):
+        own = replace(whole, w=whole.w[k], intercept=float(whole.intercept[k]))
+        if whole.average is not None:
+            own.average = whole.average[k]
+            own.average_intercept = float(whole.average_intercept[k])
+        parts.append(replace(result, user_w=w, user_intercept=float(b), weights=own))
+    return parts

@@ -1,0 +1,190 @@
+"""Many outputs by stochastic steps in one read of the rows: the same as each by itself."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from _common import (
+    CLASSIFICATION_LOSSES,
+    CLASSIFIERS,
+    PENALTIES,
+    SCHEDULES,
+    HogwildClassifier,
+    large_problem,
+    product_dicts,
+    schedules_for,
+    small_problem,
+)
+
+from skpar._data import Batch
+from skpar._kernels.many import norms_many
+from skpar._many_schemes import ManySteps
+from skpar._problem import Problem
+from skpar._schemes import Fit, Sequential, Weights
+from skpar._workers import Team
+
+classifiers = pytest.mark.parametrize("cls", CLASSIFIERS)
+layouts = pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix])
+dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+KERNEL_LOSSES = [*CLASSIFICATION_LOSSES, "quantile", "poisson"]
+
+
+def problem_of(loss, **params):
+    own = dict(epsilon=0.1, penalty="l2", alpha=0.01, l1_ratio=0.3, fit_intercept=True)
+    own |= dict(learning_rate="invscaling", eta0=0.05, power_t=0.25, quantile=0.3)
+    return Problem(loss, **(own | params))
+
+
+def fit_of(problem, batch, start, **params):
+    return Fit(problem, batch, Team(1, shared_memory=True), 3, False, start, **params)
+
+
+def start_of(k, d, dtype, average, rng):
+    averages = np.zeros((k, d), dtype) if average else None
+    w = (rng.normal(size=(k, d)) / 3).astype(dtype)
+    return Weights(w, rng.normal(size=k), averages, np.zeros(k), t=1.0)
+
+
+def separate(problem, X, y, weights, start, k, **params):
+    """The scheme of one output, with its own targets."""
+    average = None if start.average is None else start.average[k].copy()
+    own = Weights(start.w[k].copy(), float(start.intercept[k]), average, 0.0, 1.0)
+    return Sequential(fit_of(problem, Batch.of(X, y, weights), own, **params))
+
+
+@layouts
+@dtypes
+@pytest.mark.parametrize("loss", KERNEL_LOSSES)
+@pytest.mark.parametrize("k", [3, 11, 40])
+def test_targets_of_each_output(loss, dtype, layout, k):
+    """Real targets for each output, against the kernel of one output."""
+    rng = np.random.default_rng(0)
+    X = layout(small_problem(n=63)[0].astype(dtype))
+    y = rng.normal(size=(63, k)) if loss in KERNEL_LOSSES[5:] else rng.choice([-1.0, 1.0], (63, k))
+    if loss == "poisson":
+        y = np.abs(y)
+    weights = rng.random(63)
+    for penalty, average in ((None, 0), ("l2", 1), ("elasticnet", 20), ("l1", 0)):
+        problem = problem_of(loss, penalty=penalty, average=average, eta0=0.02)
+        start = start_of(k, 7, dtype, average, rng)
+        fit = fit_of(problem, Batch.of(X, y[:, 0], weights), start, track_loss=True)
+        many = ManySteps(fit, (None, y, weights, None, np.ones(k)))
+        ones = [separate(problem, X, y[:, c], weights, start, c, track_loss=True) for c in range(k)]
+        for epoch in range(3):
+            many.epoch(epoch, np.full(k, 0.02))
+            for one in ones:
+                one.epoch(epoch, 0.02)
+        got, rtol = many.weights(), 1e-9 if dtype == np.float64 else 2e-4
+        assert got.w.dtype == dtype
+        for c, one in enumerate(ones):
+            expected = one.weights()
+            names = ("w", "intercept", "average", "average_intercept")[: 4 if average else 2]
+            for name in names:
+                a, b = getattr(got, name)[c], getattr(expected, name)
+                scale = np.abs(b).max() if name in ("w", "average") else 1.0
+                np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale, err_msg=name)
+            np.testing.assert_allclose(many.loss_sum[c], one.loss_sum, rtol=10 * rtol)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@layouts
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("loss", CLASSIFICATION_LOSSES)
+def test_one_vs_rest_is_each_class_by_itself(loss, penalty, layout):
+    """A whole fit against fits of two classes; hundreds of settings."""
+    X, y = small_problem("multiclass")
+    X, weights = layout(X), np.random.default_rng(1).uniform(0.2, 2, len(y))
+    for params in product_dicts(
+        learning_rate=schedules_for(loss, True), average=[False, 10], tol=[None, 1e-2]
+    ):
+        common = dict(loss=loss, penalty=penalty, alpha=0.01, eta0=0.02, max_iter=12)
+        common |= params | dict(shuffle=False, n_iter_no_change=2)
+        if params["learning_rate"] == "optimal" and loss.startswith(
+            ("squared", "modified", "huber")
+        ):
+            # Its first steps multiply these losses, and rounding with them.
+            common["alpha"] = 3.0
+        many = HogwildClassifier(class_weight={4: 3.0}, **common)
+        many.fit(X, y, sample_weight=weights)
+        ones = []
+        for k, label in enumerate(many.classes_):
+            factor = {True: 3.0} if label == 4 else None
+            one = HogwildClassifier(class_weight=factor, **common)
+            ones.append(one.fit(X, y == label, sample_weight=weights))
+            scale = np.abs(one.coef_).max()
+            np.testing.assert_allclose(
+                many.coef_[k], one.coef_[0], rtol=1e-6, atol=1e-9 * scale, err_msg=str(params)
+            )
+            np.testing.assert_allclose(many.intercept_[k], one.intercept_[0], rtol=1e-6, atol=1e-9)
+        longest = max(ones, key=lambda one: one.n_iter_)
+        assert many.n_iter_ == longest.n_iter_
+        assert many.t_ == longest.t_
+        for name in ("objective", "step_size"):
+            histories = [one.history_[name] for one in ones]
+            padded = [np.append(h, [h[-1]] * (many.n_iter_ - len(h))) for h in histories]
+            np.testing.assert_allclose(many.history_[name], np.mean(padded, axis=0), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@classifiers
+@layouts
+@dtypes
+@pytest.mark.parametrize("rate", [*SCHEDULES, "pa1"])
+def test_split_classes_change_no_bit(cls, rate, layout, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6000, 20)) * (rng.random((6000, 20)) < 0.7)
+    X, y = layout(X.astype(dtype)), rng.integers(0, 18, 6000)
+    params = dict(learning_rate=rate, eta0=0.01, max_iter=4, random_state=0, split="classes")
+    fits = [cls(n_jobs=n_jobs, **params).fit(X, y) for n_jobs in (1, 2, 5)]
+    assert [fit.n_workers_ for fit in fits] == [1, 2, 5]
+    for fit in fits[1:]:
+        np.testing.assert_array_equal(fit.coef_, fits[0].coef_)
+        np.testing.assert_array_equal(fit.intercept_, fits[0].intercept_)
+        np.testing.assert_array_equal(fit.history_["objective"], fits[0].history_["objective"])
+
+
+@classifiers
+def test_early_stopping_looks_at_each_class(cls):
+    X, y = large_problem("multiclass")
+    params = dict(learning_rate="optimal", early_stopping=True, random_state=0, shuffle=False)
+    many = cls(max_iter=5, tol=None, **params).fit(X, y)
+    scores = many.history_["validation_score"]
+    assert scores.shape == (5,)
+    assert ((scores > 0.5) & (scores < 1)).all()
+    X_val, y_val = X[:500], y[:500]
+    given = cls(max_iter=3, tol=None, **params).fit(X, y, X_val=X_val, y_val=y_val)
+    hits = [
+        ((X_val @ w + b > 0) == (y_val == label)).mean()
+        for w, b, label in zip(given.coef_, given.intercept_, given.classes_, strict=True)
+    ]
+    # The best weights of each class: none scores below the mean of the last epoch.
+    assert np.mean(hits) >= given.history_["validation_score"][-1] - 1e-12
+
+
+@classifiers
+def test_auto_partial_fit_of_one_vs_rest(cls):
+    X, y = large_problem("multiclass")
+    model, best = cls(loss="log_loss", alpha=1e-3, random_state=0), cls(loss="log_loss", alpha=1e-3)
+    best.fit(X, y)
+    for start in range(0, 4 * len(y), 3000):
+        rows = np.arange(start, start + 3000) % len(y)
+        model.partial_fit(X[rows], y[rows], classes=best.classes_)
+    with pytest.raises(ValueError, match="classes should include"):
+        model.partial_fit(X[:2], [0, 99])
+    batch = Batch.of(X, y)
+    parts = (y.astype(np.int64), None, None, np.arange(4), np.ones(4))
+    fit = fit_of(problem_of("log_loss", alpha=1e-3), batch, start_of(4, 20, float, 0, batch_rng()))
+    values = [ManySteps(fit, parts).objectives_at(m.coef_, m.intercept_) for m in (model, best)]
+    np.testing.assert_allclose(values[1].mean(), best.history_["objective"][-1], rtol=1e-6)
+    assert (values[0] <= values[1] * 1.01).all()
+
+
+def batch_rng():
+    return np.random.default_rng(0)
+
+
+@dtypes
+def test_norms(dtype):
+    w = np.random.default_rng(0).normal(size=(33, 16)).astype(dtype)
+    squares, sizes = norms_many(w)
+    np.testing.assert_allclose(squares, (w.astype(float) ** 2).sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(sizes, np.abs(w.astype(float)).sum(axis=0), rtol=1e-12)
