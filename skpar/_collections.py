@@ -27,6 +27,11 @@ def rows_of(estimator, X, y, sample_weight, X_val):
             "early_stopping=True and X_val need rows in memory, X is a Dask collection: set "
             "early_stopping=False and choose tol or max_iter."
         )
+    if getattr(y, "ndim", 1) > 1 and y.shape[1] != 1:
+        raise ValueError(
+            f"y has {y.shape[1]} columns. Several targets need rows in memory, X is a Dask "
+            "collection: give X.compute() and y.compute(), or fit one target after another."
+        )
     rows = Partitions(client, X, y, sample_weight, count_labels=is_classifier(estimator))
     validate_data(estimator, rows.meta, reset=True, skip_check_array=True)
     return rows

@@ -50,7 +50,8 @@ class BaseRegressor(SeveralTargets, RegressorMixin, BaseParallelSGD):
         return tags
 
     def _check_rows(self, X, y, sample_weight, reset):
-        options = dict(multi_output=True, y_numeric=True)
+        # An array of one dimension is checked sooner as what it is.
+        options = dict(multi_output=getattr(y, "ndim", 2) != 1, y_numeric=True)
         X, y, sample_weight = super()._check_rows(X, y, sample_weight, reset, **options)
         return X, as_targets(y), sample_weight
 
@@ -105,7 +106,7 @@ class BaseRegressor(SeveralTargets, RegressorMixin, BaseParallelSGD):
         if is_collection(X):
             rows = rows_of(self, X, y, sample_weight, X_val)
             if rows is not None:
-                self._refuse_collection(y)
+                self._refuse_collection()
                 return fit_targets(self, rows, coef_init, intercept_init)
             X, y, sample_weight = computed(X, y, sample_weight)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=True)
@@ -183,17 +184,12 @@ class BaseRegressor(SeveralTargets, RegressorMixin, BaseParallelSGD):
         check_targets(self._problem(), y_val, "y_val")
         return found[0], y_val, found[2]
 
-    def _refuse_collection(self, y):
+    def _refuse_collection(self):
         problem = self._problem()
         if problem.has_log_link or problem.loss == "quantile":
             raise ValueError(
                 f"loss={self.loss!r} needs rows in memory, X is a Dask collection: give "
                 "X.compute(), or choose another loss."
-            )
-        if getattr(y, "ndim", 1) > 1 and y.shape[1] != 1:
-            raise ValueError(
-                f"y has {y.shape[1]} targets, which need rows in memory, X is a Dask collection: "
-                "give X.compute(), or fit one target after another."
             )
 
     @blockwise

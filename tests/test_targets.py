@@ -348,6 +348,30 @@ def test_two_workers(cls, layout, loss):
         assert np.all(objectives(model, X, Y) <= best * (1.001 if rate == "auto" else 1.05))
 
 
+@pytest.mark.parametrize(
+    ("cls", "scheme"),
+    [
+        (REGRESSORS[0], dict(scheme="model-averaging", n_shards=2)),
+        (REGRESSORS[0], dict(scheme="gradient-averaging", n_shards=2)),
+        (REGRESSORS[0], dict(inner_n_jobs=2)),
+        (REGRESSORS[1], dict(scheme="lock-free", merge_every=32)),
+        (REGRESSORS[1], dict(scheme="locked")),
+    ],
+    ids=str,
+)
+def test_schemes_that_split_rows(cls, scheme):
+    """They train one target after another."""
+    X, y = large_problem("regression")
+    Y = np.stack([y, -y], axis=1)
+    settings = dict(alpha=1e-2, learning_rate="invscaling", random_state=0)
+    model = cls(n_jobs=2, **scheme, **settings).fit(X, Y)
+    best = objectives(cls(alpha=1e-2, tol=1e-6).fit(X, Y), X, Y)
+    assert np.all(objectives(model, X, Y) <= best * 1.05)
+    assert model.scheme_ == scheme.get("scheme", "model-averaging")
+    model.partial_fit(X, Y)
+    assert np.all(objectives(model, X, Y) <= best * 1.05)
+
+
 @pytest.mark.parametrize("layout", ["dense", "sparse"])
 def test_the_same_bits_for_any_number_of_workers(layout):
     X, y = large_problem("regression", layout)
