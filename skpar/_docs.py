@@ -164,8 +164,8 @@ history_ : dict of ndarray of shape (`n_iter_`,)
 eta0_ : float
     The first step size in use; 1 where 'auto' needed full gradients alone.
 scheme_ : str
-    The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'sequential'
-    where one worker was enough.
+    The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'dual-ascent' on
+    wide sparse rows, 'sequential' where one worker was enough.
 n_workers_ : int
     Workers in use.
 """
