@@ -86,7 +86,7 @@ def train_many_on(fit, parts, make_scheme, options, kept, softmax=False):
     most = measure.objectives_at(start.w, np.asarray(start.intercept))
     most = np.maximum(most, measure.objectives_at(zero, np.zeros(len(zero))))
     kept = _resumed(fit, parts, kept, softmax)
-    begin = Weights(kept.w, kept.intercept, zero, np.zeros(len(zero)), start.t)
+    begin = Weights(kept.w.copy(), kept.intercept.copy(), zero, np.zeros(len(zero)), start.t)
     problem = replace(fit.problem, average=max(1, int(start.t)))
     for _ in range(MOST_HALVINGS):
         own = replace(problem, eta0=kept.step)
@@ -96,9 +96,13 @@ def train_many_on(fit, parts, make_scheme, options, kept, softmax=False):
         got = scheme.weights()
         left = blend(kept, got, fit.batch.n_rows)
         values = measure.objectives_at(left.average, left.average_intercept)
-        if np.all((values <= most * (1 + SLACK)) | (most == 0.0)):
+        good = (values <= most * (1 + SLACK)) | (most == 0.0)
+        if good.all():
             return _results(result, left, values)
         kept = replace(kept, step=0.5 * kept.step)
+        # As in `train_on`: an iterate may be far from its average, and worse than any step.
+        bad = np.broadcast_to(~good, len(zero))
+        begin.w[bad], begin.intercept[bad] = kept.average[bad], kept.average_intercept[bad]
     raise ValueError(
         "No step size lowers the objective on these rows: is a column of X many orders of "
         "magnitude larger than the others? Scale it (StandardScaler)."
