@@ -4,6 +4,8 @@
 its own and nobody waits for a lock.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from skpar._dual import FLAT, FLAT_OF_TOL, MOST_EPOCHS, MOST_LEVERAGE, MOST_TURNS, SMOOTH, Center
@@ -136,7 +138,7 @@ class ManyDual:
             self.n_workers = max(1, min(team.threads, k // 2))
         edges = np.linspace(0, padded(k) // padded(1), self.n_workers + 1).astype(int) * padded(1)
         edges = np.minimum(edges, k)
-        self.spans = [slice(a, z) for a, z in zip(edges[:-1], edges[1:], strict=True) if z > a]
+        self.spans = [slice(a, z) for a, z in pairwise(edges.tolist()) if z > a]
         self.blocks = self._in_blocks(lambda span: Block(self, self._parts(span)))
 
     def _in_blocks(self, function):
@@ -200,7 +202,5 @@ class ManyDual:
         w = np.empty((self.objective.k, self.objective.d), dtype)
         intercept = np.zeros(self.objective.k)
         by_span = dict(zip((s.start for s in self.spans), self.blocks, strict=True))
-        self._in_blocks(
-            lambda span: by_span[span.start].put_weights(w[span], intercept[span])
-        )
+        self._in_blocks(lambda span: by_span[span.start].put_weights(w[span], intercept[span]))
         return w, intercept

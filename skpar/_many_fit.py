@@ -93,7 +93,9 @@ class ManyFit:
                 self.name, self.n_workers = "dual-ascent", self.dual.n_workers
                 return
             self.dual = None
-        self._prepare_steps(parts, n_blocks)
+        # With a log link one step too long overflows; full gradients look before they leap.
+        if not self.problem.has_log_link:
+            self._prepare_steps(parts, n_blocks)
 
     def _packed(self, weights):
         x = np.empty((self.objective.size, self.objective.k))

@@ -9,9 +9,9 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from skpar._base import MAX_SEED
 from skpar._data import Batch
-from skpar._many import MOST_COLUMNS
 from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
+from skpar._many_hessian import MOST_COLUMNS
 from skpar._many_schemes import ManySteps
 from skpar._many_split import split_of
 from skpar._newton import has_matrix
