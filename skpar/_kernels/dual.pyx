@@ -10,20 +10,13 @@ v = sum_i a_i x_i / (l2 n) and k = sum_i a_i / (l2 n),
 
 import numpy as np
 
-from libc.math cimport exp, fabs
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.landing cimport landing
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.records cimport Order, Rows
 from skpar._kernels.rows cimport index, real
-
-cdef enum:
-    MOST_TURNS = 50
-    PATIENCE = 8
-# A step ends where its equation holds to this share of what it started with.
-cdef double ENOUGH = 1e-2
-
 
 cdef double* doubles(array, Py_ssize_t size) except NULL:
     if array.dtype != np.float64 or not array.flags.c_contiguous or array.size != size:
@@ -47,50 +40,6 @@ cdef class DualState:
         self.along_center, self.squares = along_center, squares
         self.v = np.zeros(X.n_columns)
         self.size = size  # l2 n
-
-
-cdef inline double slope(Loss loss, bint is_log_loss, double y, double p) noexcept nogil:
-    if is_log_loss:
-        return 1.0 / (1.0 + exp(-p)) - y
-    return loss.gradient(y, p)
-
-
-cdef inline double bend(
-    Loss loss, bint is_log_loss, double y, double p, double first
-) noexcept nogil:
-    if is_log_loss:
-        return (first + y) * (1.0 - y - first)
-    return loss.curvature(y, p)
-
-
-cdef inline double landing(
-    Loss loss, bint is_log_loss, double y, double s, double p, double a, double q, double* first
-) noexcept nogil:
-    """The margin u with u - p + q (a + s loss'(y, u)) = 0, nearly, and loss'(y, u).
-
-    The left side rises at least as fast as u, so u lies between p and p less its value there:
-    Newton's steps, or halves of what is left of that stretch.
-    """
-    cdef double g = slope(loss, is_log_loss, y, p)
-    cdef double begin = q * (a + s * g), value = begin, u = p, next
-    cdef double low = min(p, p - begin), high = max(p, p - begin)
-    cdef int turn
-    cdef bint newton
-    for turn in range(MOST_TURNS):
-        next = u - value / (1.0 + q * s * bend(loss, is_log_loss, y, u, g))
-        # Where the slope has kinks Newton's steps may go back and forth between two points.
-        newton = low < next < high and (turn < PATIENCE or turn % 2 == 0)
-        u = next if newton else 0.5 * (low + high)
-        g = slope(loss, is_log_loss, y, u)
-        value = u - p + q * (a + s * g)
-        if fabs(value) <= ENOUGH * fabs(begin):
-            break
-        if value > 0.0:
-            high = u
-        else:
-            low = u
-    first[0] = g
-    return u
 
 
 cdef inline double along_row(

@@ -7,10 +7,10 @@ that make up the last group weigh 0.
 
 import numpy as np
 
-from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.landing cimport ENOUGH, landing
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.outputs cimport Targets
 from skpar._kernels.records cimport Order, Rows
@@ -39,11 +39,7 @@ cdef extern from "duals.h" nogil:
 
 cdef enum:
     GROUP = 4
-    MOST_TURNS = 50
-    PATIENCE = 8
     VECTORS = 10  # vectors of workspace
-# As in dual.pyx.
-cdef double ENOUGH = 1e-2
 
 
 cdef double* doubles(array, Py_ssize_t size) except NULL:
@@ -165,32 +161,6 @@ cdef inline void wanted(
         y[c] = s[c] = 0.0
 
 
-cdef inline double landing(
-    Loss loss, double y, double s, double p, double a, double q, double* first
-) noexcept nogil:
-    """As in dual.pyx."""
-    cdef double g = loss.gradient(y, p)
-    cdef double begin = q * (a + s * g), value = begin, u = p, next
-    cdef double low = min(p, p - begin), high = max(p, p - begin)
-    cdef int turn
-    cdef bint newton
-    for turn in range(MOST_TURNS):
-        next = u - value / (1.0 + q * s * loss.curvature(y, u))
-        # Where the slope has kinks Newton's steps may go back and forth between two points.
-        newton = low < next < high and (turn < PATIENCE or turn % 2 == 0)
-        u = next if newton else 0.5 * (low + high)
-        g = loss.gradient(y, u)
-        value = u - p + q * (a + s * g)
-        if fabs(value) <= ENOUGH * fabs(begin):
-            break
-        if value > 0.0:
-            high = u
-        else:
-            low = u
-    first[0] = g
-    return u
-
-
 cdef void climb(
     const real* x, const index* columns, Rows X, Loss loss, Targets targets, Order order, View t,
     Py_ssize_t lo, Py_ssize_t hi
@@ -219,7 +189,7 @@ cdef void climb(
             duals_log_landing(k, y, s, p, dual, q, ENOUGH, margin, slope, t.work + 5 * k)
         else:
             for c in range(k):
-                margin[c] = landing(loss, y[c], s[c], p[c], dual[c], q, slope + c)
+                margin[c] = landing(loss, False, y[c], s[c], p[c], dual[c], q, slope + c)
         for c in range(k):
             change = -s[c] * slope[c] - dual[c]
             dual[c] += change
