@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from skpar._base import MAX_SEED
 from skpar._data import Batch
+from skpar._least_squares import MOST_COLUMNS as LEAST_SQUARES_COLUMNS
 from skpar._many import MOST_COLUMNS
 from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
@@ -115,7 +116,8 @@ def check_n_targets(y, n_targets, before, name="y"):
 def fits_together(problem, batch, k):
     """Whether "auto" descends for all k targets in the same reads of the rows."""
     if squares_pay(problem, batch, k):
-        return True
+        # Of short dense rows one target takes one read.
+        return k > 2 or batch.sparse or batch.shape[1] > LEAST_SQUARES_COLUMNS
     if problem.loss not in TOGETHER or not problem.convex or problem.l1:
         return False
     if batch.sparse:
