@@ -77,11 +77,12 @@ class ManySquares:
 
     def _begin(self):
         objective, weights = self.objective, self.objective.batch.weights
-        still = np.zeros((objective.n, objective.k), objective.dtype)
-        self.floor = NOTHING * objective.along(still, still, np.zeros(objective.k))[0]
+        weights = np.ones(objective.n) if weights is None else weights
+        Y = objective.parts[1]
+        self.floor = NOTHING * 0.5 * np.einsum("i,ik,ik->k", weights, Y, Y) / objective.n
         self.frame = Frame(self.base)
         self.hessian = Matrix(self.base, self.frame, objective.n)
-        self.hessian.renew(np.ones(objective.n) if weights is None else weights)
+        self.hessian.renew(weights)
         self.thresholds = np.zeros(objective.size)
         self.thresholds[: self.d] = self.problem.l1 * self.frame.scale
         self.point = objective.at(self.x)
