@@ -84,7 +84,7 @@ class ModelAveraging:
         for state in self.states:
             state.averaged /= n_shards
         self.n_workers = min(n_shards, fit.team.size)
-        self.spans = self._spans() if inner is None else [(0, None)]
+        self.spans = round_spans(self.shards, self.block_rows) if inner is None else [(0, None)]
         self.merger = None
         if fit.problem.learning_rate not in ("pa1", "pa2"):  # which have no step size
             effective = 1.0 / sum(share**2 for share in self.shares)
@@ -101,17 +101,6 @@ class ModelAveraging:
                 self.merger.look(w, self.states[0].intercept)
             for span in self.spans:
                 self._round(number, eta0, span)
-
-    def _spans(self):
-        """The rounds of an epoch as spans of blocks.
-
-        Shards of fewer rows differ more from each other, and more shards lose more by meeting
-        late. Nothing here may depend on the workers.
-        """
-        rows, size = self.shards[0].n_rows, self.block_rows
-        n_rounds = int(np.clip(ROUND_ROWS * len(self.shards) / rows, 1, MAX_ROUNDS))
-        ends = [-(-rows * r // (n_rounds * size)) for r in range(n_rounds)]
-        return list(pairwise([*ends, None]))
 
     def _round(self, number, eta0, span):
         stopped = [False]
@@ -152,6 +141,18 @@ class ModelAveraging:
             # The count of all shards has just passed the sample from which to average.
             result.average, result.average_intercept = w.copy(), s.intercept
         return result
+
+
+def round_spans(shards, block_rows, most=MAX_ROUNDS):
+    """The rounds of an epoch as spans of blocks, at most so many.
+
+    Shards of fewer rows differ more from each other, and more shards lose more by meeting
+    late. Nothing here may depend on the workers.
+    """
+    rows = shards[0].n_rows
+    n_rounds = int(np.clip(ROUND_ROWS * len(shards) / rows, 1, max(1, min(most, MAX_ROUNDS))))
+    ends = [-(-rows * r // (n_rounds * block_rows)) for r in range(n_rounds)]
+    return list(pairwise([*ends, None]))
 
 
 def shards_of(fit, n_shards):

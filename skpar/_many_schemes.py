@@ -10,7 +10,6 @@ from skpar._kernels.many import look_many, run_many
 from skpar._kernels.outputs import Targets
 from skpar._kernels.records import Order
 from skpar._many_state import (
-    AVERAGE_INTERCEPT,
     INTERCEPT,
     LOSS_SUM,
     RATIO,
@@ -67,37 +66,41 @@ class ManySteps:
     def epoch(self, number, steps):
         """Train with the first step size steps[k] of output k; one that is 0 stays as it is."""
         fit, base = self.fit, float(steps.max())
-        order = fit.batch.order(fit.shuffle, [fit.seed, number])
         recipe = fit.recipe(base, average=fit.problem.average)
-        ratios = steps / base
-        tasks = []
+        active = []
         for block in self.blocks:
-            own = ratios[block.outputs]
+            own = (steps / base)[block.outputs]
             for state in block.states:
                 state.of(RATIO)[:] = own
                 state.vectors[LOSS_SUM] = 0.0
             if own.any():
-                tasks.append((block, order, recipe))
+                active.append(block)
+        self._train(number, recipe, active)
+        for block in self.blocks:
+            at = slice(None) if self.softmax else block.outputs
+            self.loss_sum[at] = block.states[0].of(LOSS_SUM)[: len(self.loss_sum[at])]
+
+    def _train(self, number, recipe, blocks):
+        order = self.fit.batch.order(self.fit.shuffle, [self.fit.seed, number])
+        tasks = [(block, 0, self.fit.batch, order, recipe) for block in blocks]
+        self._run(tasks)
+
+    def _run(self, tasks):
+        """Tasks: a block, the index of its state, rows, their order, recipe (and the span)."""
         stopped = []
 
-        def work(block, order, recipe):
-            self._train(block, block.states[0], order, recipe, stopped)
+        def work(block, index, batch, order, recipe, span=None):
+            state, chunk = block.states[index], batch.chunk_blocks(order.block_size)
+            # Calls of about a millisecond, so that signals are heard.
+            chunk = max(1, chunk * 8 // state.w.shape[1])
+            begin, end = span or (0, order.n_blocks)
+            for lo in range(begin, end, chunk):
+                if stopped:
+                    return
+                own = batch.rows, block.targets, order, state, recipe, lo, min(lo + chunk, end)
+                run_many(*own, block.softmax)
 
-        fit.team.run(work, tasks, lambda: stopped.append(True))
-        for block in self.blocks:
-            mine = slice(None) if self.softmax else block.outputs
-            self.loss_sum[mine] = block.states[0].of(LOSS_SUM)[: len(self.loss_sum[mine])]
-
-    def _train(self, block, state, order, recipe, stopped, span=None):
-        """Blocks of rows, in calls of about a millisecond so that signals are heard."""
-        rows, chunk = self.fit.batch.rows, self.fit.batch.chunk_blocks(order.block_size)
-        chunk = max(1, chunk * 8 // state.w.shape[1])
-        begin, end = span or (0, order.n_blocks)
-        for lo in range(begin, end, chunk):
-            if stopped:
-                return
-            hi = min(lo + chunk, end)
-            run_many(rows, block.targets, order, state, recipe, lo, hi, block.softmax)
+        self.fit.team.run(work, tasks, lambda: stopped.append(True))
 
     # -- what is known of the weights -----------------------------------------------------
 
@@ -175,5 +178,5 @@ class ManySteps:
             result.intercept[to] = state.of(INTERCEPT)[at]
             if start.average is not None:
                 result.average[to] = state.averages(at)
-                result.average_intercept[to] = state.of(AVERAGE_INTERCEPT)[at]
+                result.average_intercept[to] = state.average_intercepts(at)
         return result

@@ -12,6 +12,8 @@ from skpar._many_state import LINE_BYTES
 
 # A worker with less than this to do an epoch, in multiply-adds, costs more to wake than it saves.
 LEAST_WORK = 1 << 18
+# Merging the matrices of several workers costs as much as reading so many numbers for each column.
+NUMBERS_A_COLUMN = 64
 
 
 def lines_of(n_outputs, dtype):
@@ -19,16 +21,19 @@ def lines_of(n_outputs, dtype):
     return -(-n_outputs * np.dtype(dtype).itemsize // LINE_BYTES)
 
 
-def split_of(asked, n_workers, work, n_outputs, dtype):
+def split_of(asked, n_workers, size, least_shard, softmax=False):
     """(blocks of outputs, shards of rows) for so many workers.
 
-    `asked` is the parameter of the estimators; `work` the numbers read in an epoch.
+    `asked` is the parameter of the estimators, `size` (numbers read in an epoch, outputs, dtype,
+    columns); a shard of the rows has `least_shard` numbers or more.
     """
+    work, n_outputs, dtype, n_columns = size
     n_lines = lines_of(n_outputs, dtype)
     n_workers = int(max(1, min(n_workers, work * 8 * n_lines // LEAST_WORK)))
-    if asked == "rows":
-        return 1, n_workers
+    most_shards = max(1, int(work // max(least_shard, NUMBERS_A_COLUMN * n_columns)))
+    if softmax or asked == "rows":
+        return 1, min(n_workers, most_shards)
     if asked == "classes":
         return min(n_workers, n_outputs), 1
     n_blocks = min(n_workers, n_lines)
-    return n_blocks, n_workers // n_blocks
+    return n_blocks, min(n_workers // n_blocks, most_shards)

@@ -47,11 +47,21 @@ class ManyState:
         has_average = start.average is not None
         own = dict(average=has_average, keep_l1=keep_l1, t=start.t, averaged=averaged)
         state = cls(len(outputs), start.w.shape[1], start.w.dtype, **own)
-        state.w[:, : state.k] = start.w[outputs].T
+        if start.w.any():
+            state.w[:, : state.k] = start.w[outputs].T
         state.of(INTERCEPT)[:] = np.asarray(start.intercept)[outputs]
         if has_average:
-            state.average[:, : state.k] = start.average[outputs].T
+            if start.average.any():
+                state.average[:, : state.k] = start.average[outputs].T
             state.of(AVERAGE_INTERCEPT)[:] = np.asarray(start.average_intercept)[outputs]
+        return state
+
+    @classmethod
+    def like(cls, other):
+        """A state of the same shape and places."""
+        own = dict(average=other.average is not None, keep_l1=other.received is not None)
+        state = cls(other.k, len(other.w), other.w.dtype, **own, t=other.t)
+        state.averaged, state.places = other.averaged, other.places
         return state
 
     def place_classes(self, classes, n_classes):
@@ -68,10 +78,14 @@ class ManyState:
 
     def weights(self, outputs):
         """w of shape (outputs, features) for some outputs, this state left as it is."""
-        return np.ascontiguousarray((self.w[:, outputs] * self.of(SCALE)[outputs]).T, self.w.dtype)
+        scale = self.of(SCALE)[outputs]
+        w = self.w[:, outputs] if len(outputs) < self.k else self.w[:, : self.k]
+        return np.multiply(w.T, scale[:, None], out=np.empty(w.shape[::-1], w.dtype))
 
     def averages(self, outputs):
-        """The averages of their w."""
+        """The averages of their w; before the first iterate that counts, w itself."""
+        if self.averaged == 0.0:
+            return self.weights(outputs)
         a, b = self.of(AVERAGE_A)[outputs], self.of(AVERAGE_B)[outputs]
         values = (self.average[:, outputs] + a * self.w[:, outputs]) / b
         return np.ascontiguousarray(values.T, self.w.dtype)
@@ -79,11 +93,43 @@ class ManyState:
     def of_average(self):
         """A state whose weights are the average of this one's."""
         result = ManyState(self.k, len(self.w), self.w.dtype, t=self.t)
-        a, b = self.vectors[AVERAGE_A], self.vectors[AVERAGE_B]
-        result.w[:] = (self.average + a * self.w) / b
-        result.vectors[INTERCEPT] = self.vectors[AVERAGE_INTERCEPT]
+        if self.averaged == 0.0:
+            result.w[:] = self.vectors[SCALE] * self.w
+            result.vectors[INTERCEPT] = self.vectors[INTERCEPT]
+        else:
+            a, b = self.vectors[AVERAGE_A], self.vectors[AVERAGE_B]
+            result.w[:] = (self.average + a * self.w) / b
+            result.vectors[INTERCEPT] = self.vectors[AVERAGE_INTERCEPT]
         result.places = self.places
         return result
+
+    def average_intercepts(self, outputs):
+        """Those that belong to `averages`."""
+        return self.of(INTERCEPT if self.averaged == 0.0 else AVERAGE_INTERCEPT)[outputs]
+
+    def settle(self):
+        """Fold the scale and the lazy average into the arrays."""
+        if self.average is not None:
+            self.average += self.vectors[AVERAGE_A] * self.w
+            self.average /= self.vectors[AVERAGE_B]
+            self.vectors[AVERAGE_A], self.vectors[AVERAGE_B] = 0.0, 1.0
+        self.w *= self.vectors[SCALE].astype(self.w.dtype)
+        self.vectors[SCALE] = 1.0
+
+    def take_mean(self, states, shares):
+        """Become the weighted mean of settled states, summed in their order; t stays."""
+        for name in ("w", "average", "received"):
+            if getattr(self, name) is not None:
+                total = sum(s * getattr(x, name) for s, x in zip(shares, states, strict=True))
+                getattr(self, name)[:] = total
+        vectors = sum(s * x.vectors for s, x in zip(shares, states, strict=True))
+        self.vectors[:] = vectors
+
+    def become(self, other):
+        """Take over all numbers of another state but the counts."""
+        for mine, its in zip(self.matrices(), other.matrices(), strict=True):
+            mine[:] = its
+        self.vectors[:] = other.vectors
 
     def norms(self):
         """(sums of squares, sums of sizes) of each output's weights."""

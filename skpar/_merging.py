@@ -118,7 +118,11 @@ class Sample:
 
         The last row of V is the intercept's, scaled so that its step is that of the columns.
         """
-        scale = np.sqrt(self.curvatures(w, intercept) / self.batch.n_rows)
+        return self.directions(self.curvatures(w, intercept), seed)
+
+    def directions(self, curvatures, seed):
+        """`spectrum` for given second derivatives of the rows' losses."""
+        scale = np.sqrt(curvatures / self.batch.n_rows)
         last = np.sqrt(self.intercept_rate) * scale
         if self.batch.sparse:
             A = self.X.multiply(scale[:, None]).tocsr()

@@ -11,8 +11,6 @@ from skpar._data import Batch
 from skpar._many import MOST_COLUMNS
 from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
-from skpar._many_schemes import ManySteps
-from skpar._many_split import split_of
 from skpar._predict import score_rows
 from skpar._schemes import Weights
 from skpar._train import Watch, train_auto
@@ -111,20 +109,22 @@ class Together:
         """Rows and all outputs are here: threads, whatever the backend."""
         return self._team() if self._shared_memory else local_team(self.n_jobs)
 
-    def _split(self, X, n_outputs):
-        """(blocks of outputs, shards of rows)."""
+    def _plan(self, X, n_outputs, softmax=False):
+        """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
         work = X.nnz if issparse(X) else X.size
-        return split_of(self.split, self._many_team().threads, work, n_outputs, X.dtype)
+        workers = self._many_team()
+        workers = workers.threads if self._shared_memory else workers.size
+        size = work, n_outputs, X.dtype, X.shape[1]
+        return self._plan_many(workers, X.shape[0], size, softmax)
 
     def _steps_together(self, X, n_outputs, tasks):
         """Whether stochastic steps of one-vs-rest read the rows once for all classes.
 
-        Callbacks look at one class after another, and what shares or averages weights between
-        workers has one weight vector.
+        Callbacks look at one class after another.
         """
         if tasks is not None and tasks.root is not None:
             return False
-        return not self._asks_for_rows() and self._split(X, n_outputs)[1] == 1
+        return self._plan(X, n_outputs) is not None
 
     def _by_steps(self, batch, starts, team, factors, softmax, partial_fit, watch):
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
@@ -132,8 +132,8 @@ class Together:
         fit, options = self._task(batch, stacked(starts), seed, n_epochs, team)
         codes = batch.targets.astype(np.int64)
         parts = codes, None, batch.weights, np.arange(len(factors)), factors
-        n_blocks = 1 if softmax else self._split(batch.matrix(), len(factors))[0]
-        make_scheme = partial(ManySteps, parts=parts, softmax=softmax, n_blocks=n_blocks)
+        plan = self._plan(batch.matrix(), len(factors), softmax)
+        make_scheme = partial(self._make_many, parts=parts, softmax=softmax, plan=plan)
         with limit_blas(), team.working(team.threads):
             if fit.problem.learning_rate == "auto":
                 kept = [self._kept_of(k) for k in range(len(starts))]

@@ -38,7 +38,7 @@ class Progress:
         self.history = History()
         self.rule = StoppingRule(options.tol, options.n_iter_no_change)
         self.eta0, self.best_score = eta0, -np.inf
-        self.best = self.last = None  # weights: the best seen, and those at the end
+        self.best = None  # weights
         self.seconds = 0.0
         self.ended = self.finished = False
 
@@ -94,10 +94,6 @@ class Many:
             )
         self._report(active)
         self._judge(active, scores, penalties if not averaged else scheme.penalties(False))
-        if number + 1 == self.options.max_iter:
-            for p in self.each:
-                p.ended = True
-        self._keep_weights(active, samples)
 
     def _is_averaged(self, samples):
         """Whether the user gets the average after so many samples: see `users_weights`."""
@@ -142,31 +138,14 @@ class Many:
             value = -scores[i] if self.options.early_stopping else met[i]
             self.each[i].judge(value, self.adaptive)
 
-    def _keep_weights(self, active, samples):
-        n_epochs = samples // self.fit.batch.n_rows
-        ended = [i for i in active if self.each[i].ended]
-        if not ended:
-            return
-        weights = self.scheme.weights(None if self.scheme.softmax else ended)
-        for at, i in enumerate(ended):
-            own = slice(None) if self.scheme.softmax else slice(at, at + 1)
-            part = replace(weights, w=weights.w[own], intercept=weights.intercept[own])
-            part.t = self.fit.start.t + n_epochs * self.fit.batch.shape[0]
-            if weights.average is not None:
-                part.average = weights.average[own]
-                part.average_intercept = weights.average_intercept[own]
-            self.each[i].last = part, users_weights(self.fit, part, samples)
-
     def results(self):
         """A `Result` for each output."""
+        everything, results = self.scheme.weights(), []
+        users = [self._user(everything, p, i) for i, p in enumerate(self.each)]
         if self.sampled:
-            w, intercept = (np.concatenate(both) for both in zip(*(p.last[1] for p in self.each)))
-            exact = self.scheme.objectives_at(w, intercept)
-            for p, value in zip(self.each, exact, strict=True):
+            for p, value in zip(self.each, self._exact(users), strict=True):
                 p.history.end_at(float(value))
-        results = []
-        for p in self.each:
-            weights, (w, intercept) = p.last
+        for p, (weights, w, intercept) in zip(self.each, users, strict=True):
             if p.best is not None:
                 w, intercept = p.best
             whole = Result(
@@ -182,6 +161,24 @@ class Many:
             )
             results.extend(unstacked(whole))
         return results
+
+    def _user(self, everything, p, i):
+        """(`Weights`, w, intercept) of an objective, as it stood when its fit ended."""
+        own = slice(None) if self.scheme.softmax else slice(i, i + 1)
+        n_epochs, batch = len(p.history.entries), self.fit.batch
+        part = replace(everything, w=everything.w[own], intercept=everything.intercept[own])
+        part.t = self.fit.start.t + n_epochs * batch.shape[0]
+        if part.average is not None:
+            part.average = everything.average[own]
+            part.average_intercept = everything.average_intercept[own]
+        return part, *users_weights(self.fit, part, n_epochs * batch.n_rows)
+
+    def _exact(self, users):
+        """The objectives over all rows."""
+        if self.fit.start.average is None:
+            return self.scheme.losses(False, False) + self.scheme.penalties(False)
+        w, intercept = (np.concatenate(both) for both in zip(*(own[1:] for own in users)))
+        return self.scheme.objectives_at(w, intercept)
 
 
 def unstacked(result):

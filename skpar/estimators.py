@@ -9,8 +9,16 @@ from skpar._averaging import MIN_NUMBERS_PER_SHARD, ModelAveraging
 from skpar._classifier import BaseClassifier
 from skpar._gradients import GradientAveraging, least_part
 from skpar._lockfree import LockFree, sharing_is_safe, worthwhile_workers
+from skpar._many_averaging import ManyAveraging
+from skpar._many_schemes import ManySteps
+from skpar._many_split import split_of
 from skpar._regressor import BaseRegressor
-from skpar._schemes import MIN_ROWS_PER_WORKER, Sequential, usable_workers
+from skpar._schemes import (
+    MIN_NUMBERS_PER_WORKER,
+    MIN_ROWS_PER_WORKER,
+    Sequential,
+    usable_workers,
+)
 
 
 class _DataParallel:
@@ -38,9 +46,22 @@ class _DataParallel:
                 "not: set inner_n_jobs=None, or scheme='model-averaging'."
             )
 
-    def _asks_for_rows(self):
-        """Whether shards of the rows were asked for."""
-        return (self.n_shards or 1) > 1 or self.scheme != "model-averaging"
+    def _plan_many(self, n_workers, n_rows, size, softmax):
+        """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
+        if not softmax and (self.scheme != "model-averaging" or self.inner_n_jobs is not None):
+            return None
+        plan = split_of(self.split, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
+        if self.n_shards is None:
+            return plan
+        n_shards = min(self.n_shards, n_rows)
+        blocks = split_of(self.split, n_workers // n_shards, size, MIN_NUMBERS_PER_SHARD, softmax)
+        return blocks[0], n_shards
+
+    def _make_many(self, fit, parts, softmax, plan):
+        n_blocks, n_shards = plan
+        if n_shards == 1:
+            return ManySteps(fit, parts, softmax, n_blocks)
+        return ManyAveraging(fit, parts, softmax, n_blocks, n_shards)
 
     def _make_scheme(self, fit):
         if fit.batch.partitioned:
@@ -77,9 +98,16 @@ class _Hogwild:
         "merge_every": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def _asks_for_rows(self):
-        """Whether a way to share one weight vector was asked for."""
-        return self.merge_every != "auto" or self.scheme == "locked"
+    def _plan_many(self, n_workers, n_rows, size, softmax):
+        """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
+        plan = split_of(self.split, n_workers, size, MIN_NUMBERS_PER_WORKER, softmax)
+        if softmax:
+            return 1, 1
+        shares_one = self.merge_every != "auto" or self.scheme == "locked"
+        return None if plan[1] > 1 or (shares_one and n_workers > 1) else plan
+
+    def _make_many(self, fit, parts, softmax, plan):
+        return ManySteps(fit, parts, softmax, plan[0])
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)

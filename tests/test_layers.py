@@ -32,6 +32,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_train"},
     {"_many_fit", "_squares"},
     {"_auto"},
+    {"_many_averaging"},
     {"_averaging", "_gradients"},
     {"_descent", "_least_squares", "_many", "_lockfree", "_many_schemes"},
     {"_dual", "_small"},

@@ -87,6 +87,12 @@ enum { MANY_OTHER, MANY_LOG, MANY_HINGE, MANY_SQUARED_HINGE, MANY_MODIFIED_HUBER
     } while (0)
 #define POSITIVE(a) ((a) > 0.0 ? (a) : 0.0)
 
+/* exp(-|p|) */
+SKPAR_MAYBE static inline double many_exp(double p) {
+    const double a = p > 0.0 ? -p : p; /* NaN stays NaN */
+    return exp_of_negative(a < -700.0 ? -700.0 : a);
+}
+
 /* The losses' derivatives at margins p, and their values. The formulas are those of `losses`,
  * without branches. */
 SKPAR_MAYBE SKPAR_WIDE static void many_slopes(const skpar_outputs *o, int kind, double a,
@@ -94,12 +100,17 @@ SKPAR_MAYBE SKPAR_WIDE static void many_slopes(const skpar_outputs *o, int kind,
     const ptrdiff_t size = o->size;
     switch (kind) {
     case MANY_LOG:
-        MANY_EIGHT(size) {
-            const double y = o->y[c], p = o->p[c], a_ = p > 0.0 ? -p : p; /* NaN stays NaN */
-            const double e = exp_of_negative(a_ < -700.0 ? -700.0 : a_);
-            o->slope[c] = (p > 0.0 ? (1.0 - y) - y * e : (1.0 - y) * e - y) / (1.0 + e);
-            if (valued) o->value[c] = log_of_one_plus(e) + (POSITIVE(p) - y * p);
-        }
+        if (valued)
+            MANY_EIGHT(size) {
+                const double y = o->y[c], p = o->p[c], e = many_exp(p);
+                o->slope[c] = (p > 0.0 ? (1.0 - y) - y * e : (1.0 - y) * e - y) / (1.0 + e);
+                o->value[c] = log_of_one_plus(e) + (POSITIVE(p) - y * p);
+            }
+        else
+            MANY_EIGHT(size) {
+                const double y = o->y[c], p = o->p[c], e = many_exp(p);
+                o->slope[c] = (p > 0.0 ? (1.0 - y) - y * e : (1.0 - y) * e - y) / (1.0 + e);
+            }
         break;
     case MANY_HINGE:
         MANY_LOSS(y * p <= a ? -y : 0.0, POSITIVE(a - y * p));
@@ -206,10 +217,11 @@ SKPAR_MAYBE SKPAR_WIDE static void many_average(const skpar_outputs *o, const do
     const ptrdiff_t size = o->size;
     const double grown = count > 1.0 ? 1.0 - 1.0 / count : 1.0;
     MANY_EIGHT(size) {
+        const double live = o->ratio[c] != 0.0 ? 1.0 : 0.0;
         steps[c] = -o->average_a[c] * lengths[c];
-        o->average_b[c] /= grown;
-        o->average_a[c] += o->average_b[c] * o->scale[c] / count;
-        o->average_intercept[c] += (o->intercept[c] - o->average_intercept[c]) / count;
+        o->average_b[c] /= live != 0.0 ? grown : 1.0;
+        o->average_a[c] += live * o->average_b[c] * o->scale[c] / count;
+        o->average_intercept[c] += live * (o->intercept[c] - o->average_intercept[c]) / count;
     }
 }
 
@@ -226,11 +238,13 @@ SKPAR_MAYBE SKPAR_WIDE static void many_average(const skpar_outputs *o, const do
             for (ptrdiff_t e = 0; e < size; e += 8) {                                              \
                 real *w = weights + j + e, *q = met + j + e;                                       \
                 const double *total = o->l1_total + e, *scale = o->scale + e;                      \
+                const double *ratio = o->ratio + e;                                                \
                 _Pragma("omp simd") for (ptrdiff_t c = 0; c < 8; c++) {                            \
                     const double z = scale[c] * (double)w[c], had = (double)q[c];                  \
                     const double down = POSITIVE(z - (total[c] + had));                            \
                     const double up = 0.0 - POSITIVE(-(z + (total[c] - had)));                      \
-                    const double after = z > 0.0 ? down : (z < 0.0 ? up : z);                      \
+                    const double cut = z > 0.0 ? down : (z < 0.0 ? up : z);                        \
+                    const double after = ratio[c] != 0.0 ? cut : z;                                \
                     moved[c] = after - z;                                                          \
                     w[c] = after != z ? (real)(after / scale[c]) : w[c];                           \
                     q[c] += (real)(after - z);                                                     \
