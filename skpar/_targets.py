@@ -13,8 +13,6 @@ from skpar._least_squares import MOST_COLUMNS as LEAST_SQUARES_COLUMNS
 from skpar._many import MOST_COLUMNS
 from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
-from skpar._many_schemes import ManySteps
-from skpar._many_split import split_of
 from skpar._newton import has_matrix
 from skpar._predict import score_rows
 from skpar._squares import ManySquares, squares_pay
@@ -34,6 +32,8 @@ SOME, MANY, WIDE = 4, 8, 200
 class SeveralTargets:
     """Fits of one target or of several; mixed into the regressors."""
 
+    split = "auto"  # as of classes, which may ask for another one
+
     def _fit_together(self, batch, y, starts, validation, tasks):
         """Results of all targets in the same reads of the rows."""
         score = None
@@ -45,10 +45,8 @@ class SeveralTargets:
     def _fit_steps(self, X, y, sample_weight, starts, validation=None, tasks=None):
         """Results of several targets in one read of each row, where that is possible."""
         by_steps = tasks is None or (tasks.root is None and self.learning_rate != "auto")
-        together = False
-        if by_steps and len(starts) > 1:
-            together, n_blocks = steps_together(self, X, len(starts))
-        if not together:
+        plan = steps_together(self, X, len(starts)) if by_steps and len(starts) > 1 else None
+        if plan is None:
             return self._fit_apart(X, y, sample_weight, starts, validation, tasks)
         y = y.astype(X.dtype, copy=False)
         train_rows, held_out = self._training_rows(y, sample_weight, validation)
@@ -60,7 +58,7 @@ class SeveralTargets:
             score = target_scorer(explained(self._problem()), self.n_jobs, *validation)
         batch = Batch.of(X, y[:, 0], sample_weight, train_rows)
         n_epochs = 1 if tasks is None else None
-        return train_by_steps(self, batch, y, starts, n_blocks, n_epochs, score)
+        return train_by_steps(self, batch, y, starts, plan, n_epochs, score)
 
     def _fit_apart(self, X, y, sample_weight, starts, validation=None, tasks=None):
         """Results of one target after another; without tasks of one epoch."""
@@ -139,22 +137,22 @@ def train_together(estimator, batch, Y, starts, score, heard):
 
 
 def steps_together(estimator, X, k):
-    """(whether stochastic steps read each row once for all k targets, blocks of targets)."""
+    """(blocks of targets, shards of rows) where stochastic steps share the reads, else None."""
     problem = estimator._problem()
     # The step size of a deviance follows from the mean of its targets.
     if problem.has_log_link and problem.learning_rate in ("auto", "optimal"):
-        return False, 1
-    work = X.nnz if sp.issparse(X) else X.size
-    n_blocks, n_shards = split_of("auto", _team(estimator).threads, work, k, X.dtype)
-    return n_shards == 1 and not estimator._asks_for_rows(), n_blocks
+        return None
+    team, work = _team(estimator), X.nnz if sp.issparse(X) else X.size
+    n_workers = team.threads if estimator._shared_memory else team.size
+    return estimator._plan_many(n_workers, X.shape[0], (work, k, X.dtype, X.shape[1]), False)
 
 
-def train_by_steps(estimator, batch, Y, starts, n_blocks, n_epochs, score):
+def train_by_steps(estimator, batch, Y, starts, plan, n_epochs, score):
     """Results of all targets, by stochastic steps that share the reads; in `n_epochs` or more."""
     Y = np.ascontiguousarray(Y, dtype=np.float64)
     seed = int(check_random_state(estimator.random_state).randint(MAX_SEED))
     parts = None, Y, batch.weights, None, np.ones(Y.shape[1])
-    make_scheme = partial(ManySteps, parts=parts, n_blocks=n_blocks)
+    make_scheme = partial(estimator._make_many, parts=parts, softmax=False, plan=plan)
     with _team(estimator) as team:
         fit, options = estimator._task(batch, stacked(starts), seed, n_epochs, team)
         with limit_blas(), team.working(team.threads):
