@@ -10,9 +10,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from skpar._base import MAX_SEED
 from skpar._data import Batch
 from skpar._least_squares import MOST_COLUMNS as LEAST_SQUARES_COLUMNS
-from skpar._many import MOST_COLUMNS
 from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
+from skpar._many_hessian import MOST_COLUMNS
 from skpar._newton import has_matrix
 from skpar._predict import score_rows
 from skpar._squares import ManySquares, squares_pay
@@ -129,10 +129,12 @@ def train_together(estimator, batch, Y, starts, score, heard):
     Y = np.ascontiguousarray(Y, dtype=np.float64)
     with estimator._team() as team:
         fit, options = estimator._task(batch, stacked(starts), 0, None, team)
-        targets = None, Y, batch.weights, None, np.ones(Y.shape[1])
         with limit_blas(), team.working(team.size):
-            squares = squares_pay(fit.problem, batch, len(starts))
-            auto = (ManySquares if squares else ManyFit)(fit, targets, options.tol)
+            if squares_pay(fit.problem, batch, len(starts)):
+                auto = ManySquares(fit, Y, options.tol)
+            else:
+                parts = None, Y, batch.weights, None, np.ones(Y.shape[1])
+                auto = ManyFit(fit, parts, options.tol)
             return unstacked(train_auto(fit, auto, options, Watch(mean, heard)))
 
 
