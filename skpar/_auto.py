@@ -165,12 +165,12 @@ class AutoFit:
     def _prepare_start(self):
         """Wide sparse rows: ascent of the dual where it is fast, else some stochastic steps."""
         if suits(self.objective, self.fit.start):
-            self.dual = DualAscent(self.fit, self.objective)
+            self.dual = DualAscent(self.fit, self.objective, self.tol)
             if not self.dual.hopeless(0.0):
                 self.name, self.n_workers = "dual-ascent", 1
                 return
             self.dual = None
-        # With a log link one step too long makes exp overflow; full gradients look before they leap.
+        # With a log link one step too long overflows; full gradients look before they leap.
         if self.fit.batch.n_rows > SEARCH_ROWS and not self.problem.has_log_link:
             self.stochastic = STOCHASTIC_EPOCHS
             self._prepare_steps()

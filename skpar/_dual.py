@@ -22,7 +22,8 @@ MOST_LEVERAGE = 30.0
 # Ascent goes on while it would end within as many epochs at the pace of the last.
 MOST_EPOCHS = 12
 MOST_TURNS = 20
-FLAT = 1e-8
+# The intercept is placed until a step would gain this share of what `tol` allows, or of all.
+FLAT, FLAT_OF_TOL = 1e-11, 1e-3
 
 
 def suits(objective, start):
@@ -38,38 +39,44 @@ def suits(objective, start):
     )
 
 
+class Center:
+    """The columns' means over a sample of rows; the rows' products with them, and squares."""
+
+    def __init__(self, batch, objective, size):
+        n, d = objective.n, objective.d
+        factors, self.means = np.zeros(batch.shape[0]), np.zeros(d)
+        self.along, self.squares = np.zeros(batch.shape[0]), np.zeros(batch.shape[0])
+        rows = np.arange(n) if batch.subset is None else batch.subset
+        if objective.has_intercept:
+            sample = rows[:: max(1, n // CENTER_ROWS)]
+            factors[sample] = 1.0 / len(sample)
+        sum_rows(batch.rows, factors, self.means, self.squares)
+        if objective.has_intercept:
+            x = np.zeros(objective.size)
+            x[:d] = self.means
+            self.along[rows] = objective.margins(x)
+        self.square = float(self.means @ self.means)
+        centred = float((self.squares[rows] - 2.0 * self.along[rows]).mean()) + self.square
+        self.leverage = centred / size
+
+
 class DualAscent:
     """Epochs of ascent from weights 0: `epoch`, then look at `value`, `gap` and `x`."""
 
-    def __init__(self, fit, objective):
+    def __init__(self, fit, objective, tol=0.0):
         self.fit, self.objective = fit, objective
+        self.flat = max(FLAT, FLAT_OF_TOL * tol)
         batch, n = fit.batch, objective.n
         self.used = slice(None) if batch.subset is None else batch.subset
-        self.state = DualState(batch.rows, objective.l2 * n)
-        self._place_center()
-        curvature = fit.problem.curvature
-        squares = self.state.squares[self.used] - 2.0 * self.state.along_center[self.used]
-        self.leverage = curvature * float(squares.mean() + self.state.center_square)
-        self.leverage /= self.state.size
+        size = objective.l2 * n
+        self.center = Center(batch, objective, size)
+        self.state = DualState(batch.rows, size, self.center.along, self.center.squares)
+        self.state.center_square = self.center.square
+        self.leverage = fit.problem.curvature * self.center.leverage
         # The best weights seen, and room for the next: the objective may rise for an epoch.
         self.x, self.spare = np.zeros(objective.size), np.zeros(objective.size)
         self.margins, self.value, self.bound, self.gaps = None, np.inf, -np.inf, []
         self.value_at_zero = self._shift(np.zeros(n))[0]
-
-    def _place_center(self):
-        """The columns' means over a sample of rows, and the rows' products with them."""
-        state, objective, batch = self.state, self.objective, self.fit.batch
-        factors, self.center = np.zeros(batch.shape[0]), np.zeros(objective.d)
-        rows = np.arange(objective.n) if batch.subset is None else batch.subset
-        if objective.has_intercept:
-            sample = rows[:: max(1, len(rows) // CENTER_ROWS)]
-            factors[sample] = 1.0 / len(sample)
-        sum_rows(batch.rows, factors, self.center, state.squares)
-        if objective.has_intercept:
-            x = np.zeros(objective.size)
-            x[: objective.d] = self.center
-            state.along_center[rows] = objective.margins(x)
-        state.center_square = float(self.center @ self.center)
 
     def epoch(self, number):
         """The best dual variable of each row, in random order; then the best intercept."""
@@ -90,10 +97,10 @@ class DualAscent:
         """Weights, their objective and the dual's, which lies below every objective."""
         state, objective, d = self.state, self.objective, self.objective.d
         x, w = self.spare, self.spare[:d]
-        np.multiply(self.center, -state.sum / state.size, out=w)
+        np.multiply(self.center.means, -state.sum / state.size, out=w)
         w += state.v
         if objective.has_intercept:
-            x[d] = -float(w @ self.center)
+            x[d] = -float(w @ self.center.means)
         margins = objective.margins(x)
         loss, bend = self._shift(margins)
         x[d:] += state.shift
@@ -129,7 +136,7 @@ class DualAscent:
         value, slope, bend = objective.along(margins, ones, shift)
         for _ in range(MOST_TURNS):
             step = slope / max(bend, 1e-12)
-            if slope * step <= FLAT * abs(value):
+            if slope * step <= self.flat * abs(value):
                 break
             for _ in range(MOST_TURNS):
                 there = objective.along(margins, ones, shift - step)

@@ -11,6 +11,7 @@ from skpar._auto import CAUTION, NOTHING, SEARCH_ROWS
 from skpar._data import Batch
 from skpar._many import ManyDescent
 from skpar._many_auto import find_many_step
+from skpar._many_dual import ManyDual, suits
 from skpar._many_hessian import has_blocks
 from skpar._many_schemes import ManySteps
 from skpar._many_state import INTERCEPT, SCALE
@@ -72,16 +73,28 @@ class ManyFit:
         self.softmax, self.problem = softmax, fit.problem
         self.objective = ManyObjective(fit.problem, batch, fit.team, parts, softmax)
         self.fixed_intercept = np.array(fit.start.intercept, dtype=np.float64)
-        self.x = self._packed(fit.start)
+        self.x = None
         self.values = np.full(self.objective.n_objectives, np.inf)
         self.active = np.arange(self.objective.n_objectives)
-        self.descent, self.scheme = None, None
+        self.descent, self.scheme, self.dual = None, None, None
         self.name, self.n_workers = "full-gradient", self.objective.n_workers
         self.step_size = self.eta0 = 1.0
         self.finished = False
-        # With a log link one step too long makes exp overflow.
-        steps = batch.sparse and not fit.problem.has_log_link
-        if steps and starts_with_steps(batch.matrix()):
+        if batch.sparse and starts_with_steps(batch.matrix()):
+            self._prepare_start(parts, n_blocks)
+        if self.dual is None:
+            self.x = self._packed(fit.start)
+
+    def _prepare_start(self, parts, n_blocks):
+        """Ascent of the duals where it is fast, else stochastic steps."""
+        if suits(self.objective, self.fit.start):
+            self.dual = ManyDual(self.fit, self.objective, self.tol)
+            if not self.dual.hopeless(None):
+                self.name, self.n_workers = "dual-ascent", self.dual.n_workers
+                return
+            self.dual = None
+        # With a log link one step too long overflows; full gradients look before they leap.
+        if not self.problem.has_log_link:
             self._prepare_steps(parts, n_blocks)
 
     def _packed(self, weights):
@@ -95,6 +108,20 @@ class ManyFit:
     def value(self):
         """What the history records: the softmax's objective, or the mean over the outputs."""
         return float(self.values.mean())
+
+    # -- dual ascent ----------------------------------------------------------------------
+
+    def _dual_epoch(self, number):
+        dual = self.dual
+        dual.epoch(number)
+        self.values = dual.values
+        allowed = self.tol * np.abs(self.values) + NOTHING * dual.values_at_zero
+        self.finished = bool(np.all(dual.gap <= allowed))
+        if not self.finished and dual.hopeless(allowed):
+            start = self.fit.start
+            w, intercept = dual.weights(start.w.dtype)
+            self.x = self._packed(replace(start, w=w, intercept=intercept))
+            self.dual = None
 
     # -- stochastic steps -----------------------------------------------------------------
 
@@ -169,6 +196,9 @@ class ManyFit:
 
     def step(self, number):
         """One epoch; False where none was needed, because the optimum is reached."""
+        if self.dual is not None:
+            self._dual_epoch(number)
+            return True
         if self.scheme is not None:
             self._stochastic_epoch(number)
             return True
@@ -183,6 +213,9 @@ class ManyFit:
 
     def weights(self):
         """(w, intercepts) that the user gets now."""
+        if self.dual is not None and self.dual.gaps:
+            w, intercept = self.dual.weights(self.objective.dtype)
+            return w, intercept if self.objective.has_intercept else self.fixed_intercept
         d = self.objective.d
         w = np.ascontiguousarray(self.x[:d].T, self.objective.dtype)
         intercept = self.x[d].copy() if self.objective.has_intercept else self.fixed_intercept

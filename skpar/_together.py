@@ -103,9 +103,9 @@ class Together:
         weights = None if batch.weights is None else np.ascontiguousarray(batch.weights[used])
         codes = np.ascontiguousarray(batch.targets[used].astype(np.int64))
         targets = codes, None, weights, np.arange(len(factors)), factors
-        plan = self._plan(batch.matrix(), len(factors), softmax)
+        n_blocks = (self._plan(batch.matrix(), len(factors), softmax) or (1, 1))[0]
         with limit_blas(), team.working(team.threads):
-            auto = ManyFit(fit, targets, options.tol, softmax, 1 if plan is None else plan[0])
+            auto = ManyFit(fit, targets, options.tol, softmax, n_blocks)
             return unstacked(train_auto(fit, auto, options, watch))
 
     def _many_team(self):

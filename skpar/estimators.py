@@ -54,7 +54,13 @@ class _DataParallel:
         if self.n_shards is None:
             return plan
         n_shards = min(self.n_shards, n_rows)
-        blocks = split_of(self.split, n_workers // n_shards, size, MIN_NUMBERS_PER_SHARD, softmax)
+        blocks = split_of(
+            self.split,
+            n_workers // n_shards,
+            size,
+            MIN_NUMBERS_PER_SHARD,
+            softmax,
+        )
         return blocks[0], n_shards
 
     def _make_many(self, fit, parts, softmax, plan):

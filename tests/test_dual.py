@@ -109,9 +109,11 @@ def test_epoch_against_its_naive_twin(loss, index, dtype):
     batch, m = fit.batch, np.asarray(X.mean(axis=0), np.float64).ravel()
     states = []
     for _ in range(2):
-        state = DualState(batch.rows, 60 * fit.problem.l2)
-        sum_rows(batch.rows, np.zeros(60), np.zeros(500), state.squares)
-        state.along_center[:], state.center_square, state.shift = X @ m, m @ m, 0.3
+        squares = np.zeros(60)
+        sum_rows(batch.rows, np.zeros(60), np.zeros(500), squares)
+        along = np.asarray(X @ m, np.float64)
+        state = DualState(batch.rows, 60 * fit.problem.l2, along, squares)
+        state.center_square, state.shift = m @ m, 0.3
         states.append(state)
     fast, slow = states
     order = batch.order(False, None)

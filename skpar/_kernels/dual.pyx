@@ -41,9 +41,9 @@ cdef class DualState:
     cdef public object dual, margin, along_center, squares, v
     cdef public double sum, v_center, center_square, shift, size
 
-    def __init__(self, Rows X, double size):
+    def __init__(self, Rows X, double size, along_center, squares):
         self.dual, self.margin = np.zeros(X.n_rows), np.zeros(X.n_rows)
-        self.along_center, self.squares = np.zeros(X.n_rows), np.zeros(X.n_rows)
+        self.along_center, self.squares = along_center, squares
         self.v = np.zeros(X.n_columns)
         self.size = size  # l2 n
 
