@@ -50,12 +50,14 @@ class _DataParallel:
         """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
         if not softmax and (self.scheme != "model-averaging" or self.inner_n_jobs is not None):
             return None
-        plan = split_of(self.split, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
+        plan = split_of(
+            getattr(self, "split", "auto"), n_workers, size, MIN_NUMBERS_PER_SHARD, softmax
+        )
         if self.n_shards is None:
             return plan
         n_shards = min(self.n_shards, n_rows)
         blocks = split_of(
-            self.split,
+            getattr(self, "split", "auto"),
             n_workers // n_shards,
             size,
             MIN_NUMBERS_PER_SHARD,
@@ -106,7 +108,9 @@ class _Hogwild:
 
     def _plan_many(self, n_workers, n_rows, size, softmax):
         """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
-        plan = split_of(self.split, n_workers, size, MIN_NUMBERS_PER_WORKER, softmax)
+        plan = split_of(
+            getattr(self, "split", "auto"), n_workers, size, MIN_NUMBERS_PER_WORKER, softmax
+        )
         if softmax:
             return 1, 1
         shares_one = self.merge_every != "auto" or self.scheme == "locked"
