@@ -49,6 +49,11 @@ class Together:
                 "multi_class='multinomial' is the softmax of the logistic loss, but "
                 f"loss={self.loss!r}: set loss='log_loss', or multi_class='ovr'."
             )
+        if getattr(self, "inner_n_jobs", None) is not None:
+            raise ValueError(
+                "inner_n_jobs trains shards of one weight vector, multi_class='multinomial' has "
+                "one for each class: set inner_n_jobs=None, or multi_class='ovr'."
+            )
 
     def _refuse_collection(self):
         if self.multi_class == "multinomial":
