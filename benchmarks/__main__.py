@@ -2,8 +2,8 @@
 
     python -m benchmarks [--only PART ...] [--scale 1.0] [--rounds 5] [--out benchmarks/results]
 
-Parts: kernels, epoch, scaling, tiny, memory, auto. The files bear the machine's name; with `--only`
-they bear the parts' too.
+Parts: kernels, epoch, scaling, tiny, memory, auto, classes. The files bear the machine's name;
+with `--only` they bear the parts' too.
 """
 
 import argparse
@@ -19,10 +19,13 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 import skpar
-from benchmarks import auto, epoch, kernels, memory, scaling, tiny
+from benchmarks import auto, classes, epoch, kernels, memory, scaling, tiny
 from benchmarks._common import Options, machine, slug
 
-PARTS = dict(kernels=kernels, epoch=epoch, scaling=scaling, tiny=tiny, memory=memory, auto=auto)
+PARTS = dict(
+    kernels=kernels, epoch=epoch, scaling=scaling, tiny=tiny, memory=memory, auto=auto,
+    classes=classes,
+)  # fmt: skip
 
 
 def arguments():

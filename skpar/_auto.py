@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skpar._descent import Descent
+from skpar._dual import DualAscent, suits
+from skpar._least_squares import least_squares_for
 from skpar._links import starting_intercept
 from skpar._measures import largest_norm
 from skpar._newton import has_matrix
@@ -156,16 +158,22 @@ class AutoFit:
         self.name, self.n_workers = "full-gradient", self.objective.workers_for(fit.batch.work)
         self.width = 0.0
         self.converged = self.stuck = self.small_failed = False
-        self.stochastic = STOCHASTIC_EPOCHS if self._starts_with_steps() else 0
-        if self.stochastic:
-            self._prepare_steps()
+        self.stochastic, self.dual = 0, None
+        if fit.batch.sparse and not has_matrix(fit.batch.n_rows, fit.batch):
+            self._prepare_start()
 
-    def _starts_with_steps(self):
-        batch = self.fit.batch
-        if self.problem.has_log_link:
-            # One step too long and exp overflows; full gradients look before they leap.
-            return False
-        return batch.sparse and not has_matrix(batch.n_rows, batch) and batch.n_rows > SEARCH_ROWS
+    def _prepare_start(self):
+        """Wide sparse rows: ascent of the dual where it is fast, else some stochastic steps."""
+        if suits(self.objective, self.fit.start):
+            self.dual = DualAscent(self.fit, self.objective, self.tol)
+            if not self.dual.hopeless(0.0):
+                self.name, self.n_workers = "dual-ascent", 1
+                return
+            self.dual = None
+        # With a log link one step too long overflows; full gradients look before they leap.
+        if self.fit.batch.n_rows > SEARCH_ROWS and not self.problem.has_log_link:
+            self.stochastic = STOCHASTIC_EPOCHS
+            self._prepare_steps()
 
     def _prepare_steps(self):
         self.eta0 = find_step(self.fit)
@@ -175,6 +183,17 @@ class AutoFit:
         short = fit.batch.work < SHORT_EPOCH
         self.scheme = Sequential(fit) if short else self.make_scheme(fit)
         self.name, self.n_workers = self.scheme.name, self.scheme.n_workers
+
+    # -- dual ascent ----------------------------------------------------------------------
+
+    def _dual_epoch(self, number):
+        dual = self.dual
+        dual.epoch(number)
+        self.x, self.value, self.margins = dual.x, dual.value, dual.margins
+        allowed = self.tol * abs(dual.value) + NOTHING * dual.value_at_zero
+        self.converged = dual.gap <= allowed
+        if not self.converged and dual.hopeless(allowed):
+            self.dual = None
 
     # -- stochastic steps -----------------------------------------------------------------
 
@@ -195,6 +214,10 @@ class AutoFit:
     # -- full gradients -------------------------------------------------------------------
 
     def _begin(self):
+        self.descent = least_squares_for(self.objective, self.x)
+        if self.descent is not None:
+            self.floor = NOTHING * self.descent.value_at_zero
+            return
         self.floor = NOTHING * self._value_at_zero()
         self.descent = None if self.small_failed else descent_for(self.objective, self.x)
         if self.descent is not None:
@@ -273,6 +296,9 @@ class AutoFit:
 
     def step(self, number):
         """One epoch; False where none was needed, because the optimum is reached."""
+        if self.dual is not None:
+            self._dual_epoch(number)
+            return True
         if self.stochastic:
             self._stochastic_epoch(number)
             return True

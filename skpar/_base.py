@@ -92,7 +92,7 @@ class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
         if self.penalty == "elasticnet" and self.l1_ratio is None:
             raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
 
-    def _check_rows(self, X, y, sample_weight, reset):
+    def _check_rows(self, X, y, sample_weight, reset, **options):
         check_sparse(X)
         X, y = validate_data(
             self,
@@ -103,6 +103,7 @@ class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
             order="C",
             accept_large_sparse=True,
             reset=reset,
+            **options,
         )
         if sample_weight is not None:
             if self.early_stopping and not np.any(sample_weight):

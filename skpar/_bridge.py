@@ -110,10 +110,13 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
 
 class FitTasks:
-    """The tasks of one `fit`: one for each epoch, within one for each class if there are many."""
+    """The tasks of one `fit`: one for each epoch, within one for each class if there are many.
 
-    def __init__(self, estimator, X, y, sample_weight, n_models):
-        self.estimator, self.n_models = estimator, n_models
+    `kind` is what a task of the latter is called.
+    """
+
+    def __init__(self, estimator, X, y, sample_weight, n_models, kind="class"):
+        self.estimator, self.n_models, self.kind = estimator, n_models, kind
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.values = dict(estimator=estimator, X=X, y=y, metadata=metadata)
         self.root = self.model = None
@@ -132,7 +135,7 @@ class FitTasks:
         self.model = self.root
         if self.n_models > 1:
             most = self.estimator.max_iter
-            self.model = self.root.subcontext(task_name=f"class {k}", max_subtasks=most)
+            self.model = self.root.subcontext(task_name=f"{self.kind} {k}", max_subtasks=most)
             self.model.call_on_fit_task_begin(**self.values)
         model = self.model
 

@@ -4,12 +4,13 @@ from functools import partial
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
+from skpar._class_weights import class_counts, class_weights
 from skpar._collections import computed, fit_classes, is_collection, rows_of
 from skpar._data import Batch
 from skpar._decisions import Decisions
@@ -127,6 +128,9 @@ class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on the given rows, from where the last call ended.
 
+        With class_weight="balanced" their weights follow the labels seen so far, those of this
+        call included.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -146,19 +150,11 @@ class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
         Raises
         ------
         ValueError
-            If `classes` is missing in the first call or differs later, `y` has an unknown
-            label, or `class_weight` is "balanced".
+            If `classes` is missing in the first call or differs later, or `y` has an unknown
+            label.
         """
         first = getattr(self, "coef_", None) is None
         self._check_parameters(for_partial_fit=True)
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit. In order to use "
-                "'balanced' weights, use compute_class_weight('balanced', classes=classes, y=y). "
-                "In place of y you can use a large enough sample of the full training set target "
-                "to properly estimate the class frequency distributions. Pass the resulting "
-                "weights as the class_weight parameter."
-            )
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
         classes = self._check_classes(classes, first)
         unknown = np.setdiff1d(y, classes)
@@ -196,14 +192,14 @@ class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
     def _fit_classes(self, X, y, sample_weight, classes, starts, validation=None, tasks=None):
         """Train one weight vector per class (one for two classes); without tasks one epoch."""
         n_epochs = 1 if tasks is None else None
-        class_weight = np.ones(len(classes))
-        if self.class_weight is not None:
-            class_weight = compute_class_weight(self.class_weight, classes=classes, y=y)
+        before = getattr(self, "_seen_counts", None) if tasks is None else None
+        counts = class_counts(self.class_weight, classes, y, before)
+        class_weight = class_weights(self.class_weight, classes, counts)
         train_rows, held_out = self._training_rows(y, sample_weight, validation)
         if self._fits_together(X, classes, validation, tasks):
             parts = sample_weight, class_weight, train_rows, held_out, validation
             results = self._fit_together(X, y, classes, starts, parts, tasks)
-            self.classes_ = classes
+            self.classes_, self._seen_counts = classes, counts
             self._keep(results, X.dtype)
             return
         team = self._team()
@@ -236,7 +232,7 @@ class BaseClassifier(Together, Decisions, ClassifierMixin, BaseParallelSGD):
                 )
                 if tasks is not None:
                     tasks.end_model()
-        self.classes_ = classes
+        self.classes_, self._seen_counts = classes, counts
         self._keep(results, X.dtype)
 
     def _moment(self, classes, starts, results, k, w, intercept, history):

@@ -1,11 +1,11 @@
 """fit for Dask arrays and DataFrames: what `_classifier` and `_regressor` do for rows in memory."""
 
-import numpy as np
 from sklearn.base import is_classifier
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from skpar._base import MAX_SEED
+from skpar._class_weights import class_weights
 from skpar._partitions import Partitions, blockwise, computed, is_collection, the_client
 from skpar._parts import ClassTargets, RealTargets
 
@@ -27,6 +27,11 @@ def rows_of(estimator, X, y, sample_weight, X_val):
             "early_stopping=True and X_val need rows in memory, X is a Dask collection: set "
             "early_stopping=False and choose tol or max_iter."
         )
+    if getattr(y, "ndim", 1) > 1 and y.shape[1] != 1:
+        raise ValueError(
+            f"y has {y.shape[1]} columns. Several targets need rows in memory, X is a Dask "
+            "collection: give X.compute() and y.compute(), or fit one target after another."
+        )
     rows = Partitions(client, X, y, sample_weight, count_labels=is_classifier(estimator))
     validate_data(estimator, rows.meta, reset=True, skip_check_array=True)
     return rows
@@ -40,8 +45,7 @@ def fit_classes(estimator, rows, coef_init, intercept_init):
             "The number of classes has to be greater than one; "
             f"got {len(classes)} class: y has only {classes[0]!r}"
         )
-    labels = np.repeat(classes, counts) if estimator.class_weight == "balanced" else classes
-    class_weight = compute_class_weight(estimator.class_weight, classes=classes, y=labels)
+    class_weight = class_weights(estimator.class_weight, classes, counts)
     n_models = 1 if len(classes) == 2 else len(classes)
     negative = 0.0 if estimator.loss == "log_loss" else -1.0
     targets = []
@@ -50,6 +54,7 @@ def fit_classes(estimator, rows, coef_init, intercept_init):
         targets.append(ClassTargets(classes[k], class_weight[k], rest, negative))
     _fit(estimator, rows, targets, coef_init, intercept_init)
     estimator.classes_ = classes
+    estimator._seen_counts = counts if estimator.class_weight == "balanced" else None
     return estimator
 
 

@@ -24,7 +24,8 @@ LEAST_SWEEPS = 200
 SWEEP_WORK = 1 << 27
 ENDED = 1e-7
 # Steps from which the rate of convergence is read where the model cannot be trusted.
-RATE_STEPS = 3
+# A long tail shows over more of them only: of the two rates the slower counts.
+RATE_STEPS, LONG_RATE_STEPS = 3, 12
 
 
 # The end of a line whose margins are known.
@@ -134,10 +135,14 @@ class Descent:
             return promised if self.slope == 0.0 else np.inf
         if len(self.gains) < RATE_STEPS and isinstance(self.hessian, Diagonal) and not self.l1:
             return max(promised, 2.0 * self._ritz_gap())
-        last = self.gains[-RATE_STEPS - 1 :]
-        rate = (max(last[-1], 0.0) / max(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
-        rate = min(max(rate, 0.1), 0.95)
-        return max(promised, last[-1] * rate / (1.0 - rate))
+        rate = max(self._rate(RATE_STEPS), self._rate(LONG_RATE_STEPS))
+        rate = min(max(rate, 0.1), 0.98)
+        return max(promised, self.gains[-1] * rate / (1.0 - rate))
+
+    def _rate(self, steps):
+        """The mean factor from one gain to the next over the last steps."""
+        last = self.gains[-steps - 1 :]
+        return (max(last[-1], 0.0) / max(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
 
     def _ritz_gap(self):
         """The gap if the least curvature were the least in the span of the steps so far.

@@ -76,7 +76,8 @@ n_iter_no_change : int, default=5
 """
 CLASS_WEIGHT = """
 class_weight : dict {label: weight}, 'balanced' or None, default=None
-    Weights of the classes; 'balanced' is n_samples / (n_classes * count).
+    Weights of the classes; 'balanced' is n_samples / (n_classes * count), in `partial_fit` of
+    all rows seen so far.
 """
 WARM_AND_AVERAGE = """
 warm_start : bool, default=False
@@ -141,14 +142,14 @@ classes_ : ndarray of shape (n_classes,)
     Labels, sorted.
 """
 ATTRIBUTES_REGRESSOR = """
-coef_ : ndarray of shape (n_features,)
+coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
     Coefficients, of the dtype of `X`.
-intercept_ : ndarray of shape (1,)
-    Intercept.
+intercept_ : ndarray of shape (1,) or (n_targets,)
+    Intercepts.
 """
 ATTRIBUTES = """
 n_iter_ : int
-    Epochs run (the most of all classes).
+    Epochs run (the most of all classes or targets).
 t_ : float
     Samples seen, plus 1.
 n_features_in_ : int
@@ -159,12 +160,12 @@ history_ : dict of ndarray of shape (`n_iter_`,)
     One entry an epoch: 'epoch', 'samples' (seen so far), 'time' (seconds since the start),
     'objective' (of the weights that the user would get; on large data, for scikit-learn's
     schedules, all but the last from a sample of the rows), 'validation_score' (NaN without
-    validation rows), 'step_size', 'rows_per_second'. Means over classes for several.
+    validation rows), 'step_size', 'rows_per_second'. Means over classes or targets.
 eta0_ : float
     The first step size in use; 1 where 'auto' needed full gradients alone.
 scheme_ : str
-    The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'sequential'
-    where one worker was enough.
+    The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'dual-ascent' on
+    wide sparse rows, 'sequential' where one worker was enough.
 n_workers_ : int
     Workers in use.
 """

@@ -1,6 +1,7 @@
 """Deviances and quantiles: which targets they take, where a fit starts, what is predicted."""
 
 import numpy as np
+from scipy.special import xlogy
 
 
 def check_targets(problem, y, name="y"):
@@ -11,13 +12,14 @@ def check_targets(problem, y, name="y"):
     bad = y <= 0 if power >= 2 else y < 0
     if not bad.any():
         return
-    row = int(np.argmax(bad))
+    at = np.unravel_index(int(np.argmax(bad)), y.shape)
+    rows = bad if y.ndim == 1 else bad.any(axis=1)
     said = f"loss={problem.loss!r}"
     if problem.loss == "tweedie":
         said += f" with power={problem.power}"
     raise ValueError(
-        f"{name}[{row}] is {y[row]!r}, but {said} needs targets {'>' if power >= 2 else '>='} 0 "
-        f"({int(bad.sum())} of {len(y)} are not): drop or clip these rows, or choose another loss."
+        f"{name}[{', '.join(map(str, at))}] is {float(y[at])!r}, but {said} needs targets {'>' if power >= 2 else '>='} 0 "
+        f"({int(rows.sum())} of {len(y)} rows are not): drop or clip these rows, or choose another loss."
     )
 
 
@@ -47,3 +49,22 @@ def starting_intercept(problem, y, sample_weight=None):
     if not problem.has_log_link:
         return typical
     return float(np.log(typical)) if typical > 0 else 0.0
+
+
+def own_deviance(power, y):
+    """The part of half a target's Tweedie deviance that depends on the target alone."""
+    if power == 1:
+        return xlogy(y, y) - y
+    if power == 2:
+        return -np.log(y) - 1.0
+    return y ** (2.0 - power) / ((1.0 - power) * (2.0 - power))
+
+
+def half_deviance(power, own, y, weight, mean):
+    """Half the Tweedie deviance of predicted means; summed up where own, y and weight are sums."""
+    if power == 1:
+        return own - y * np.log(mean) + weight * mean
+    if power == 2:
+        return own + weight * np.log(mean) + y / mean
+    a, b = 1.0 - power, 2.0 - power
+    return own - y * mean**a / a + weight * mean**b / b

@@ -25,10 +25,11 @@ def take_parts(parts, rows):
     return codes, values, weights, classes, factors
 
 
-def find_many_step(fit, parts, softmax):
+def find_many_step(fit, parts, softmax, averaged=True):
     """The step size whose one pass over a sample leaves the least objectives on another sample.
 
-    As `_auto.find_step` finds it for one output; the outputs' objectives are added up.
+    As `_auto.find_step` finds it for one output; the outputs' objectives are added up. It judges
+    the average over the pass where that is what the user gets.
     """
     batch, problem = fit.batch, fit.problem
     rows = np.arange(batch.shape[0]) if batch.subset is None else batch.subset
@@ -36,7 +37,10 @@ def find_many_step(fit, parts, softmax):
     half = max(1, len(rows) // 2)
     samples = [np.sort(part) for part in (rows[:half], rows[-half:])]
     tasks = [
-        (replace(fit, batch=batch.take(part), start=_fresh(fit.start)), take_parts(parts, part))
+        (
+            replace(fit, batch=batch.take(part), start=_fresh(fit.start, averaged)),
+            take_parts(parts, part),
+        )
         for part in samples
     ]
     (train, train_parts), judge = tasks
@@ -45,21 +49,23 @@ def find_many_step(fit, parts, softmax):
     best = step = 1.0 / max(curvature * _largest(train.batch, train_parts), 1e-12)
     best_value = math.inf
     for _ in range(MOST_SEARCH):
-        own = replace(train, problem=replace(problem, eta0=step, average=1), track_loss=False)
+        own = replace(problem, eta0=step, average=int(averaged))
+        own = replace(train, problem=own, track_loss=False)
         scheme = ManySteps(own, train_parts, softmax)
         scheme.epoch(0, np.full(scheme.k, step))
-        got = scheme.weights()
-        value = float(judge.objectives_at(got.average, got.average_intercept).sum())
+        judge.blocks[0].states = scheme.blocks[0].states
+        value = float((judge.losses(averaged, False) + judge.penalties(averaged)).sum())
+        value = value if math.isfinite(value) else math.inf
         if not value < best_value:
             break
         best, best_value, step = step, value, step * SEARCH_FACTOR
     return best
 
 
-def _fresh(start):
+def _fresh(start, averaged):
     """The same weights, not averaged yet and with no rows seen."""
-    zeros = np.zeros_like(start.w)
-    return Weights(start.w.copy(), np.array(start.intercept), zeros, np.zeros(len(zeros)))
+    zeros = np.zeros_like(start.w) if averaged else None
+    return Weights(start.w.copy(), np.array(start.intercept), zeros, np.zeros(len(start.w)))
 
 
 def _largest(batch, parts):
@@ -80,7 +86,7 @@ def train_many_on(fit, parts, make_scheme, options, kept, softmax=False):
     most = measure.objectives_at(start.w, np.asarray(start.intercept))
     most = np.maximum(most, measure.objectives_at(zero, np.zeros(len(zero))))
     kept = _resumed(fit, parts, kept, softmax)
-    begin = Weights(kept.w, kept.intercept, zero, np.zeros(len(zero)), start.t)
+    begin = Weights(kept.w.copy(), kept.intercept.copy(), zero, np.zeros(len(zero)), start.t)
     problem = replace(fit.problem, average=max(1, int(start.t)))
     for _ in range(MOST_HALVINGS):
         own = replace(problem, eta0=kept.step)
@@ -90,9 +96,13 @@ def train_many_on(fit, parts, make_scheme, options, kept, softmax=False):
         got = scheme.weights()
         left = blend(kept, got, fit.batch.n_rows)
         values = measure.objectives_at(left.average, left.average_intercept)
-        if np.all((values <= most * (1 + SLACK)) | (most == 0.0)):
+        good = (values <= most * (1 + SLACK)) | (most == 0.0)
+        if good.all():
             return _results(result, left, values)
         kept = replace(kept, step=0.5 * kept.step)
+        # As in `train_on`: an iterate may be far from its average, and worse than any step.
+        bad = np.broadcast_to(~good, len(zero))
+        begin.w[bad], begin.intercept[bad] = kept.average[bad], kept.average_intercept[bad]
     raise ValueError(
         "No step size lowers the objective on these rows: is a column of X many orders of "
         "magnitude larger than the others? Scale it (StandardScaler)."

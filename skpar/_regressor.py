@@ -1,21 +1,26 @@
-"""What the two regressors add: one weight vector for real targets."""
+"""What the two regressors add: a weight vector for each real target."""
 
-from functools import partial
 from numbers import Real
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import d2_pinball_score, d2_tweedie_score, r2_score
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from skpar._base import COMMON_CONSTRAINTS, MAX_SEED, BaseParallelSGD
+from skpar._base import COMMON_CONSTRAINTS, BaseParallelSGD
 from skpar._bridge import FitTasks, with_callbacks
 from skpar._collections import blockwise, computed, fit_targets, is_collection, rows_of
 from skpar._data import Batch
 from skpar._links import check_targets, starting_intercept
-from skpar._train import Watch
-from skpar._validation import check_validation, scorer
+from skpar._targets import (
+    SeveralTargets,
+    as_targets,
+    check_n_targets,
+    columns_of,
+    deviance_explained,
+    fits_together,
+)
+from skpar._validation import check_validation
 
 REGRESSION_LOSSES = {
     "squared_error",
@@ -29,8 +34,8 @@ REGRESSION_LOSSES = {
 }
 
 
-class BaseRegressor(RegressorMixin, BaseParallelSGD):
-    """One weight vector for real targets."""
+class BaseRegressor(SeveralTargets, RegressorMixin, BaseParallelSGD):
+    """A weight vector for each real target."""
 
     _parameter_constraints: dict = {
         **COMMON_CONSTRAINTS,
@@ -38,6 +43,17 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         "power": [Interval(Real, 1, None, closed="left"), Options(Real, {0})],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _check_rows(self, X, y, sample_weight, reset):
+        # An array of one dimension is checked sooner as what it is.
+        options = dict(multi_output=getattr(y, "ndim", 2) != 1, y_numeric=True)
+        X, y, sample_weight = super()._check_rows(X, y, sample_weight, reset, **options)
+        return X, as_targets(y), sample_weight
 
     @with_callbacks
     def fit(
@@ -59,18 +75,18 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data, dense or CSR; float32 data are trained in float32. The data-parallel
             family takes Dask arrays and DataFrames too, each partition a shard.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets.
-        coef_init : array-like of shape (n_features,), default=None
+        coef_init : array-like of shape (n_features,) or (n_targets, n_features), default=None
             Coefficients to start from.
-        intercept_init : array-like of shape (1,), default=None
-            Intercept to start from.
+        intercept_init : array-like of shape (1,) or (n_targets,), default=None
+            Intercepts to start from.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; None means 1 each.
         X_val : {array-like, sparse matrix} of shape (n_validation_samples, n_features), default=None
             Validation rows, never trained on. Their score goes into `history_`; with
             ``early_stopping=True`` it decides, and nothing is split off `X`.
-        y_val : array-like of shape (n_validation_samples,), default=None
+        y_val : array-like of shape (n_validation_samples,) or (n_validation_samples, n_targets), default=None
             Their targets.
         sample_weight_val : array-like of shape (n_validation_samples,), default=None
             Their weights in the score; None means 1 each.
@@ -98,12 +114,19 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
             coef_init = self.coef_ if coef_init is None else coef_init
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
         self._forget()
-        start = self._start(X, y, sample_weight, coef_init, intercept_init)
-        validation = check_validation(self, X, X_val, y_val, sample_weight_val)
-        if validation is not None:
-            check_targets(self._problem(), validation[1], "y_val")
-        tasks = FitTasks(self, X, y, sample_weight, 1)
-        self._fit_targets(X, y, sample_weight, start, validation, tasks)
+        starts = self._start(X, y, sample_weight, coef_init, intercept_init)
+        validation = self._validation_rows(X, y, X_val, y_val, sample_weight_val)
+        together = False
+        # With early stopping each target ends where its own score says.
+        if len(starts) > 1 and self.learning_rate == "auto" and not self.early_stopping:
+            batch = Batch.of(X, y[:, 0], sample_weight)
+            together = fits_together(self._problem(), batch, len(starts))
+        tasks = FitTasks(self, X, y, sample_weight, 1 if together else len(starts), "target")
+        if together:
+            results = self._fit_together(batch, y, starts, validation, tasks)
+        else:
+            results = self._fit_steps(X, y, sample_weight, starts, validation, tasks)
+        self._keep_targets(results, X, y)
         self._warn_after_fit()
         tasks.end(self._fitted_attributes)
         return self
@@ -115,8 +138,8 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to train on.
-        y : array-like of shape (n_samples,)
-            Their targets.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets, as many in each call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; None means 1 each.
 
@@ -124,25 +147,42 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         -------
         self : object
             Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are invalid, a target lies outside the domain of the
+            loss, or there are more or fewer targets than before.
         """
         first = getattr(self, "coef_", None) is None
         self._check_parameters(for_partial_fit=True)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
         if first:
-            start = self._start(X, y, sample_weight)
+            starts = self._start(X, y, sample_weight)
         else:
+            check_n_targets(y, len(self.intercept_), "the first call of fit or partial_fit")
             check_targets(self._problem(), y)
-            start = self._resumed(X.dtype)[0]
-        self._fit_targets(X, y, sample_weight, start)
+            starts = self._resumed(X.dtype)
+        self._keep_targets(self._fit_steps(X, y, sample_weight, starts), X, y)
         return self
 
     def _start(self, X, y, sample_weight, coef_init=None, intercept_init=None):
-        """`Weights` to start from; those of a deviance or quantile fit y alone."""
-        problem = self._problem()
+        """A list of `Weights` to start from; those of a deviance or quantile fit y alone."""
+        problem, columns = self._problem(), columns_of(y).T
         check_targets(problem, y)
         if coef_init is None and intercept_init is None:
-            intercept_init = starting_intercept(problem, y, sample_weight)
-        return self._starts((1, X.shape[1]), X.dtype, coef_init, intercept_init)[0]
+            intercept_init = [starting_intercept(problem, c, sample_weight) for c in columns]
+        return self._starts((len(columns), X.shape[1]), X.dtype, coef_init, intercept_init)
+
+    def _validation_rows(self, X, y, *given):
+        """(X, y, sample_weight) of the validation set given to `fit`, or None."""
+        found = check_validation(self, X, *given)
+        if found is None:
+            return None
+        y_val = as_targets(found[1], "y_val")
+        check_n_targets(y_val, columns_of(y).shape[1], "y", "y_val")
+        check_targets(self._problem(), y_val, "y_val")
+        return found[0], y_val, found[2]
 
     def _refuse_collection(self):
         problem = self._problem()
@@ -151,36 +191,6 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
                 f"loss={self.loss!r} needs rows in memory, X is a Dask collection: give "
                 "X.compute(), or choose another loss."
             )
-
-    def _fit_targets(self, X, y, sample_weight, start, validation=None, tasks=None):
-        """Train the weight vector; without tasks one epoch."""
-        n_epochs = 1 if tasks is None else None
-        train_rows, held_out = self._training_rows(y, sample_weight, validation)
-        batch = Batch.of(X, y.astype(X.dtype, copy=False), sample_weight, train_rows)
-        score = None
-        if held_out is not None:
-            score = scorer(batch, held_out, sample_weight, self._explained())
-        elif validation is not None:
-            score = scorer(Batch.of(*validation), None, validation[2], self._explained())
-        team = self._team()
-        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        watch, kept = Watch(score), self._kept_of(0)
-        if tasks is not None:
-            watch, kept = Watch(score, tasks.listener(0, _moment)), None
-        with team:
-            result = self._train_one(batch, start, seed, n_epochs, team, watch, kept)
-        self._keep([result], X.dtype)
-        self.coef_ = self.coef_.ravel()
-
-    def _explained(self):
-        """metric(targets, margins, weights): the share that is explained of the squared error,
-        the deviance or the quantile loss of a constant."""
-        problem = self._problem()
-        if problem.loss == "quantile":
-            return partial(_pinball_explained, problem.quantile)
-        if problem.has_log_link:
-            return partial(_deviance_explained, problem.power_in_use)
-        return _r2
 
     @blockwise
     def predict(self, X):
@@ -193,19 +203,22 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
 
         Returns
         -------
-        y_pred : ndarray of shape (n_samples,)
+        y_pred : ndarray of shape (n_samples,) or (n_samples, n_targets)
             Predicted targets.
         """
-        return self._score(X, np.exp if self._problem().has_log_link else None).ravel()
+        predicted = self._score(X, np.exp if self._problem().has_log_link else None)
+        return predicted.ravel() if predicted.shape[1] == 1 else predicted
 
     def score(self, X, y, sample_weight=None):
         """R2 of the predictions; D2, the share of deviance explained, of a fit to a deviance.
+
+        Of several targets the mean.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to predict.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Their targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; None means 1 each.
@@ -218,22 +231,5 @@ class BaseRegressor(RegressorMixin, BaseParallelSGD):
         problem = self._problem()
         if not problem.has_log_link:
             return super().score(X, y, sample_weight)
-        power = problem.power_in_use
-        return float(d2_tweedie_score(y, self.predict(X), sample_weight=sample_weight, power=power))
-
-
-def _moment(k, w, intercept, history):
-    """Fitted attributes between two epochs."""
-    return dict(coef_=w, intercept_=np.array([intercept]), history_=history.arrays())
-
-
-def _r2(targets, predictions, weights):
-    return r2_score(targets, predictions, sample_weight=weights)
-
-
-def _deviance_explained(power, targets, p, weights):
-    return d2_tweedie_score(targets, np.exp(p), sample_weight=weights, power=power)
-
-
-def _pinball_explained(level, targets, p, weights):
-    return d2_pinball_score(targets, p, sample_weight=weights, alpha=level)
+        y = as_targets(check_array(y, ensure_2d=False, input_name="y"))
+        return deviance_explained(problem.power_in_use, y, self.predict(X), sample_weight)

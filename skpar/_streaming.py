@@ -9,11 +9,12 @@ import numpy as np
 
 from skpar import _checkpoint
 from skpar._chunks import n_rows_of, permuted
+from skpar._links import check_targets
 from skpar._queue import END, ChunkQueue, Readers
 from skpar._state import get_state, set_state
 from skpar._stream_progress import Progress
 from skpar._stream_records import Item, Place, arrays_of, checked
-from skpar._stream_score import score_chunks
+from skpar._stream_score import deviance_of, score_chunks
 
 
 class Run:
@@ -91,11 +92,14 @@ class Run:
         """What readers do to each chunk: leave out those trained before, check, shuffle."""
         shuffle = self.source.shuffle in (True, "rows")
         classes, seed = self.options.classes, self.options.seed
+        deviance = deviance_of(self.estimator)
 
         def prepare(position, number, label, chunk):
             if position == 0 and number < skip:
                 return None
             X, y, sample_weight = checked(*chunk, classes)
+            if deviance is not None:  # here, where rows still have their numbers
+                check_targets(deviance, np.asarray(y, dtype=np.float64))
             part = first + position
             if shuffle:
                 rng = np.random.default_rng([seed, epoch, part, number])

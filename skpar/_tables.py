@@ -8,8 +8,7 @@ from skpar._chunks import digest, file_stamp, pieces
 from skpar._source import Schema, Source
 from skpar._text import TextFiles, opened
 
-# A block of text is parsed in one go, so that each column is one piece.
-LARGEST_BLOCK = 2**31 - 1
+LARGEST_BLOCK = 2**31 - 1  # parsed in one go, so that each column is one piece
 
 
 def import_pyarrow():
@@ -31,7 +30,7 @@ class Columns:
     fields : pyarrow.Schema
         All columns of the table.
     target, sample_weight : str or int or None
-        A column's name or place.
+        A column's name or place; `target` may be a list, of which y has a column each.
     features : list of str or int, str, int or None
         Columns of X; None means all others, and one name means that column as a list of
         values, as text vectorizers want it.
@@ -43,11 +42,13 @@ class Columns:
         import pyarrow as pa
 
         self.names = list(fields.names)
-        self.target = self._name(target, "target")
+        self.several = isinstance(target, (list, tuple))
+        given = target if self.several else [] if target is None else [target]
+        self.targets = [self._name(name, "target") for name in given]
         self.sample_weight = self._name(sample_weight, "sample_weight")
         self.single = features is not None and isinstance(features, (str, int))
         if features is None:
-            taken = (self.target, self.sample_weight)
+            taken = (*self.targets, self.sample_weight)
             self.features = [name for name in self.names if name not in taken]
         elif self.single:
             self.features = [self._name(features, "features")]
@@ -71,8 +72,8 @@ class Columns:
     @property
     def used(self):
         """Names of the columns to read."""
-        others = [self.target, self.sample_weight]
-        return list(dict.fromkeys([*self.features, *(name for name in others if name)]))
+        names = [*self.features, *self.targets, self.sample_weight]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
     def schema(self, n_rows=None):
         """What the source can say of itself."""
@@ -89,9 +90,19 @@ class Columns:
             X = self._matrix(table)
         else:
             X = table.select(self.features).to_pandas()
-        y = None if self.target is None else _values(table, self.target)
-        weight = self.sample_weight
-        return X, y, None if weight is None else _values(table, weight).astype(np.float64)
+        weight = None
+        if self.sample_weight is not None:
+            weight = _values(table, self.sample_weight).astype(np.float64)
+        return X, self._y(table), weight
+
+    def _y(self, table):
+        columns = [_values(table, name) for name in self.targets]
+        if not self.several:
+            return columns[0] if columns else None
+        Y = np.stack(columns, axis=1)
+        if Y.dtype.kind not in "biuf":
+            raise ValueError(f"several targets must be numbers: {', '.join(self.targets)} are not")
+        return Y
 
     def _matrix(self, table):
         # Column by column; all rows at once was faster than tiles that fit the cache.
@@ -193,12 +204,10 @@ class Csv(TextFiles):
             wide = {pa.int64(): pa.float64(), pa.null(): pa.float64(), pa.bool_(): pa.bool_()}
             chosen = [self.options[k] for k in ("target", "features", "sample_weight")]
             columns = Columns(fields, *chosen, self.options["dtype"])
-            self._types = {
-                name: given.get(name)
-                or (fields.field(name).type if name == columns.target else None)
-                or wide.get(fields.field(name).type, fields.field(name).type)
-                for name in columns.used
-            }
+            own = {name: fields.field(name).type for name in columns.used}
+            if not columns.several:  # a label stays what it is
+                given = {name: own[name] for name in columns.targets} | given
+            self._types = {name: given.get(name, wide.get(k, k)) for name, k in own.items()}
             self._columns = columns
         return self._columns
 

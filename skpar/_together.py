@@ -8,9 +8,9 @@ from sklearn.utils import check_random_state
 
 from skpar._base import MAX_SEED
 from skpar._data import Batch
-from skpar._many import MOST_COLUMNS
 from skpar._many_auto import train_many_on
-from skpar._many_fit import ManyFit
+from skpar._many_fit import ManyFit, starts_with_steps
+from skpar._many_hessian import MOST_COLUMNS
 from skpar._predict import score_rows
 from skpar._schemes import Weights
 from skpar._train import Watch, train_auto
@@ -72,8 +72,10 @@ class Together:
             return self._steps_together(X, len(classes), tasks)
         if self.loss not in TOGETHER:
             return False
-        # Wide sparse rows gain more from stochastic steps at first, and small data fit at once.
-        if X.shape[1] > MOST_COLUMNS or issparse(X) or X.size <= SMALL_NUMBERS:
+        # One class has a better way on small data, and where its Hessian is sparse or large.
+        if X.size <= SMALL_NUMBERS:
+            return False
+        if not starts_with_steps(X) if issparse(X) else X.shape[1] > MOST_COLUMNS:
             return False
         # Scores and callbacks look at one class after another; l1 has a better way for one.
         watched = self.early_stopping or validation is not None or tasks.root is not None
@@ -106,8 +108,9 @@ class Together:
         weights = None if batch.weights is None else np.ascontiguousarray(batch.weights[used])
         codes = np.ascontiguousarray(batch.targets[used].astype(np.int64))
         targets = codes, None, weights, np.arange(len(factors)), factors
-        with limit_blas(), team.working(team.size):
-            auto = ManyFit(fit, targets, options.tol, softmax)
+        n_blocks = (self._plan(batch.matrix(), len(factors), softmax) or (1, 1))[0]
+        with limit_blas(), team.working(team.threads):
+            auto = ManyFit(fit, targets, options.tol, softmax, n_blocks)
             return unstacked(train_auto(fit, auto, options, watch))
 
     def _many_team(self):

@@ -221,7 +221,7 @@ def train_on(fit, make_scheme, options, kept):
     """One call of partial_fit with learning_rate="auto": an epoch with the step size kept.
 
     The first call finds the step. Where an epoch ends above both where it began and w = 0, it
-    is repeated from its start with half the step.
+    is repeated with half the step, from the user's weights.
     """
     most = bound_for(fit)
     fit, kept = resume(fit, kept)
@@ -235,7 +235,10 @@ def train_on(fit, make_scheme, options, kept):
             result.history["objective"][-1] = value
             user = dict(user_w=left.average, user_intercept=left.average_intercept)
             return replace(result, kept=left, eta0=kept.step, **user)
+        # The iterate may be far from its average, and on these rows worse than any step.
         kept = replace(kept, step=0.5 * kept.step)
+        start = replace(fit.start, w=kept.average.copy(), intercept=kept.average_intercept)
+        fit = replace(fit, start=start)
     raise ValueError(
         "No step size lowers the objective on these rows: is a column of X or the targets many "
         "orders of magnitude larger than the others? Scale it (StandardScaler)."

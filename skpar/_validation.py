@@ -40,6 +40,8 @@ def check_validation(estimator, X, X_val, y_val, sample_weight_val):
         raise ValueError(f"{missing} is missing: a validation set needs both X_val and y_val.")
     check_sparse(X_val)
     options = dict(accept_sparse="csr", dtype=X.dtype, order="C", reset=False)
+    if not is_classifier(estimator):
+        options |= dict(multi_output=True, y_numeric=True)
     X_val, y_val = validate_data(estimator, X_val, y_val, **options)
     if sample_weight_val is not None:
         sample_weight_val = _check_sample_weight(sample_weight_val, X_val, dtype=np.float64)

@@ -52,11 +52,12 @@ class _DataParallel:
         """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
         if not softmax and (self.scheme != "model-averaging" or self.inner_n_jobs is not None):
             return None
+        asked = getattr(self, "split", "auto")
         if self.n_shards is None:
-            return split_of(self.split, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
+            return split_of(asked, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
         n_shards = min(self.n_shards, n_rows)
         spare = min(max(1, n_workers // n_shards), lines_of(*size[1:3]))
-        return 1 if softmax or self.split == "rows" else spare, n_shards
+        return 1 if softmax or asked == "rows" else spare, n_shards
 
     def _make_many(self, fit, parts, softmax, plan):
         n_blocks, n_shards = plan
@@ -106,7 +107,9 @@ class _Hogwild:
         shares_asked = self.merge_every != "auto" or self.scheme == "locked"
         if softmax and shares_asked:
             return 1, n_workers if size[0] >= MIN_NUMBERS_PER_WORKER * n_workers else 1
-        asked = "rows" if self.split == "auto" and shares_asked else self.split
+        asked = getattr(self, "split", "auto")
+        if asked == "auto" and shares_asked:
+            asked = "rows"
         return split_of(asked, n_workers, size, MIN_NUMBERS_PER_WORKER, softmax)
 
     def _make_many(self, fit, parts, softmax, plan):

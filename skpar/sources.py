@@ -23,7 +23,7 @@ def arrays(X, y=None, sample_weight=None, *, chunk_rows=CHUNK_ROWS, shuffle="chu
     ----------
     X : array, np.memmap, CSR matrix, DataFrame or list
         The rows. A `np.memmap` is read piece by piece, so that its pages do not pile up.
-    y : array-like of shape (n_samples,), default=None
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
         Targets; may be a np.memmap too.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
@@ -168,8 +168,8 @@ def csv(
     ----------
     path : str, path-like or list of these
         Files, folders (.csv and its compressed forms) or globs.
-    target : str or int, default=None
-        Name or place of the column y.
+    target : str or int, or list of these, default=None
+        Name or place of the column y; a list, of numbers, makes y a matrix of several targets.
     features : list of str or int, or one of these, default=None
         Columns of X; None means all that are neither target nor weight. One name instead of a
         list makes X that column's values, as text vectorizers want them.
@@ -242,8 +242,8 @@ def parquet(
     path : str, path-like or list of these
         Files, folders (.parquet, .pq) or globs. Columns hidden in the names of folders
         (`day=1/`) are not read.
-    target : str or int, default=None
-        Name or place of the column y.
+    target : str or int, or list of these, default=None
+        Name or place of the column y; a list, of numbers, makes y a matrix of several targets.
     features : list of str or int, or one of these, default=None
         Columns of X; None means all that are neither target nor weight. One name instead of a
         list makes X that column's values, as text vectorizers want them.
@@ -278,7 +278,7 @@ def dask_array(
     ----------
     X : dask.array.Array of shape (n_samples, n_features)
         The rows; their number must be known.
-    y : dask.array.Array of shape (n_samples,), default=None
+    y : dask.array.Array of shape (n_samples,) or (n_samples, n_targets), default=None
         Targets.
     sample_weight : dask.array.Array of shape (n_samples,), default=None
         Weights of the rows.

@@ -104,7 +104,8 @@ def objectives(est, X, y, sample_weight=None):
         positive = est.classes_ if len(est.classes_) > 2 else est.classes_[1:]
         Y = np.where(np.asarray(y)[:, None] == positive, 1.0, -1.0)
     else:
-        Y = np.asarray(y, dtype=float)[:, None]
+        Y = np.asarray(y, dtype=float)
+        Y = Y[:, None] if Y.ndim == 1 else Y
     s = np.ones(len(Y)) if sample_weight is None else np.asarray(sample_weight)
     losses = LOSS[est.loss](Y, np.asarray(X @ coef.T) + intercept, est.epsilon)
     ratio = {"l2": 0.0, "l1": 1.0, "elasticnet": est.l1_ratio, None: 0.0}[est.penalty]
@@ -170,9 +171,9 @@ def shared_names():
 
 
 @functools.cache
-def load_shared(name):
+def load_shared(name, raw=False):
     """One of the real data sets, as its load.py gives it, loaded once a process."""
-    return _loader().load(name)
+    return _loader().load(name, raw=raw)
 
 
 @functools.cache

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from _common import REGRESSORS, load_shared, shared_names
-from sklearn.linear_model import QuantileRegressor, TweedieRegressor
+from joblib import parallel_config
+from sklearn.linear_model import (
+    GammaRegressor,
+    PoissonRegressor,
+    QuantileRegressor,
+    TweedieRegressor,
+)
 from sklearn.metrics import d2_tweedie_score, mean_pinball_loss, mean_tweedie_deviance
 
+from skpar import fit_stream, sources
 from skpar._problem import Problem
 
 POWERS = {"poisson": 1, "gamma": 2, "tweedie": 1.5}
@@ -250,24 +257,98 @@ def test_counts_far_from_one(cls):
         np.testing.assert_allclose(model.predict(X).mean(), y.mean() * factor, rtol=1e-2)
 
 
-@pytest.mark.slow
 @regressors
-@pytest.mark.parametrize("name", ["cal_housing", "diamonds"])
-@pytest.mark.parametrize("loss", [*POWERS, "quantile"])
-def test_real_sets(cls, name, loss):
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_the_domain_holds_on_every_backend(cls, layout, backend):
+    X, y = data("poisson")
+    y[17] = -2.0
+    for params in ({}, dict(learning_rate="invscaling")):
+        model = cls(loss="poisson", n_jobs=2, **params)
+        with parallel_config(backend), pytest.raises(ValueError, match=r"y\[17\] is -2.0"):
+            model.fit(layout(X), y)
+        with parallel_config(backend), pytest.raises(ValueError, match=r"y\[17\] is -2.0"):
+            model.partial_fit(layout(X), y)
+
+
+@regressors
+def test_a_stream_names_the_row_of_a_bad_target(cls):
+    """Its number in the chunk as it was read, not as it was shuffled."""
+    X, y = data("gamma")
+    y[217] = 0.0
+    source = sources.arrays(X, y, chunk_rows=100)
+    with pytest.raises(ValueError, match=r"y\[17\] is 0.0, but loss='gamma'") as caught:
+        fit_stream(cls(loss="gamma"), source, random_state=0)
+    assert any("chunk" in note for note in caught.value.__notes__)
+    good = sources.arrays(X[:200], y[:200], chunk_rows=100)
+    with pytest.raises(ValueError, match=r"validation rows: y\[217\] is 0.0"):
+        fit_stream(cls(loss="gamma"), good, validation=(X, y))
+
+
+@regressors
+@pytest.mark.parametrize(
+    ("loss", "power"), [("poisson", 1), ("gamma", 2), ("tweedie", 1.3), ("tweedie", 3)]
+)
+def test_a_stream_scores_the_deviance(cls, loss, power):
+    X, y = data("tweedie", power=power)
+    s = np.random.default_rng(1).random(len(y))
+    held = sources.arrays(X, y, sample_weight=s, chunk_rows=90)
+    model = cls(loss=loss, power=power if loss == "tweedie" else 1.5)
+    fit_stream(model, sources.arrays(X, y, chunk_rows=100), validation=held, n_epochs=2)
+    expected = d2_tweedie_score(y, model.predict(X), sample_weight=s, power=power)
+    np.testing.assert_allclose(model.history_["validation_score"][-1], expected, rtol=1e-9)
+
+
+def real(name, raw):
+    """A set of shared/data, or a skip where that folder is absent."""
     if name not in shared_names():
         pytest.skip("shared/data is not there")
-    r = load_shared(name)
-    X, y = r["X"], r["y"]
-    if loss == "quantile":
-        rows = np.random.default_rng(0).permutation(len(y))[:4000]  # for the reference's sake
-        X, y = X[rows], y[rows]
-        reference = QuantileRegressor(quantile=0.8, alpha=1e-3).fit(X, y)
-        model = cls(loss=loss, quantile=0.8, penalty="l1", alpha=1e-3).fit(X, y)
-        best, got = pinball(reference, X, y, 0.8), pinball(model, X, y, 0.8)
-    else:
-        options = dict(power=POWERS[loss], link="log", alpha=1e-4, tol=1e-9, max_iter=10_000)
-        reference = TweedieRegressor(**options).fit(X, y)
-        model = cls(loss=loss, alpha=1e-4).fit(X, y)
-        best, got = (deviance(m, X, y, POWERS[loss]) for m in (reference, model))
+    r = load_shared(name, raw)
+    return r["X"], r["y"]
+
+
+names = pytest.mark.parametrize("name", ["cal_housing", "diamonds"])
+
+
+@pytest.mark.slow
+@regressors
+@names
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("alpha", [1e-4, 1.0])
+@pytest.mark.parametrize("loss", POWERS)
+def test_deviances_of_real_sets(cls, name, raw, alpha, loss):
+    """With default parameters, and the penalty that scikit-learn's have for theirs."""
+    X, y = real(name, raw)
+    kind = {"poisson": PoissonRegressor, "gamma": GammaRegressor}.get(loss)
+    options = dict(alpha=alpha, tol=1e-9, max_iter=10_000, solver="newton-cholesky")
+    reference = kind(**options) if kind else TweedieRegressor(power=1.5, **options)
+    reference.fit(X, y)
+    model = cls(loss=loss, alpha=alpha).fit(X, y)
+    best, got = (deviance(m, X, y, POWERS[loss]) for m in (reference, model))
     assert got <= best * 1.001
+
+
+@pytest.mark.slow
+@regressors
+@names
+@pytest.mark.parametrize("power", [2.5, 3])
+def test_powers_beyond_2_of_real_sets(cls, name, power):
+    X, y = real(name, False)
+    options = dict(power=power, link="log", alpha=1e-4, tol=1e-9, max_iter=10_000)
+    reference = TweedieRegressor(**options).fit(X, y)
+    model = cls(loss="tweedie", power=power, alpha=1e-4).fit(X, y)
+    assert deviance(model, X, y, power) <= deviance(reference, X, y, power) * 1.001
+
+
+@pytest.mark.slow
+@regressors
+@names
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.9])
+def test_quantiles_of_real_sets(cls, name, raw, level):
+    X, y = real(name, raw)
+    rows = np.random.default_rng(0).permutation(len(y))[:4000]  # for the reference's sake
+    X, y = X[rows], y[rows]
+    reference = QuantileRegressor(quantile=level, alpha=1e-3).fit(X, y)
+    model = cls(loss="quantile", quantile=level, penalty="l1", alpha=1e-3).fit(X, y)
+    assert pinball(model, X, y, level) <= pinball(reference, X, y, level) * 1.001

@@ -196,6 +196,9 @@ def test_errors(client):
         make(early_stopping=True).fit(A, b)
     with pytest.raises(TypeError, match="y is ndarray"):
         make().fit(A, y)
+    Y = da.from_array(np.stack([y, -y], axis=1), chunks=(1000, 2))
+    with pytest.raises(ValueError, match="y has 2 columns. Several targets need rows in memory"):
+        make(ParallelSGDRegressor).fit(A, Y)
     with pytest.raises(ValueError, match="X has 4 partitions and y has 2"):
         make().fit(A, b.rechunk(2000))
     with pytest.raises(ValueError, match="n_shards=3, but X has 4 partitions"):

@@ -207,6 +207,7 @@ def test_read_only_input(cls, n_jobs, layout, tmp_path):
 
 INTERRUPTED = """
 import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs without
 cls, task, cases = globals()[sys.argv[1]], sys.argv[2], json.loads(sys.argv[3])
 rng, n = np.random.default_rng(0), 60_000
 dense = rng.normal(size=(n, 40))

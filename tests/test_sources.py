@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
-from skpar import HogwildClassifier, ParallelSGDClassifier, fit_stream, sources
+from skpar import HogwildClassifier, HogwildRegressor, ParallelSGDClassifier, fit_stream, sources
 from skpar._chunks import joined, pieces
 from skpar._sources_memory import place_in_file
 from skpar._text import parse_lines, parse_with_sklearn
@@ -272,6 +272,25 @@ def test_columns_of_several_kinds_are_a_frame(tmp_path, frame, kind):
     X = whole(source)[0]
     assert X.columns.tolist() == [*"abcdef", "weight", "text"]
     assert X["text"].tolist() == frame["text"].tolist() and np.array_equal(X["a"], frame["a"])
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_several_targets(tmp_path, frame, kind):
+    path = write(frame, tmp_path, kind)
+    source = READ[kind](path, target=["f", "y", "weight"], features=["a", "b"], chunk_rows=50)
+    X, Y, _ = whole(source)
+    assert np.array_equal(X, frame[["a", "b"]])
+    assert np.array_equal(Y, frame[["f", "y", "weight"]])
+    cached = source.cached(tmp_path / "copy")
+    model = fit_stream(HogwildRegressor(), cached, n_epochs=2, validation=(X, Y))
+    assert model.predict(X).shape == Y.shape
+    np.testing.assert_allclose(model.history_["validation_score"][-1], model.score(X, Y))
+    rest = READ[kind](path, target=["y", "weight", "text"]).schema
+    assert rest.feature_names == tuple("abcdef")
+    with pytest.raises(ValueError, match="several targets must be numbers: y, text are not"):
+        whole(READ[kind](path, target=["y", "text"]))
+    with pytest.raises(ValueError, match="target='z' is not a column"):
+        whole(READ[kind](path, target=["y", "z"]))
 
 
 @pytest.mark.parametrize("kind", READ)

@@ -567,10 +567,12 @@ def test_a_slow_source_is_not_a_stall():
 @pytest.mark.parametrize("where", ["reading", "training"])
 def test_ctrl_c_ends_a_stream(where):
     script = f"""
-        import threading, time
+        import signal, threading, time
         import numpy as np
         from sklearn.base import BaseEstimator, ClassifierMixin
         from skpar import fit_stream
+        # Shells start background jobs with Ctrl-C ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         class Slow(ClassifierMixin, BaseEstimator):
             def partial_fit(self, X, y, classes=None):
                 print("go", flush=True)

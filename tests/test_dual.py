@@ -1,0 +1,197 @@
+"""Dual coordinate ascent on wide sparse rows, and the normal equations of few columns."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from _common import CLASSIFIERS, ESTIMATORS, REGRESSORS, is_clf, objective
+from scipy.optimize import brentq
+from sklearn.linear_model import Ridge
+
+import skpar._auto
+from skpar._data import Batch
+from skpar._dual import SMOOTH, DualAscent
+from skpar._kernels.dual import DualState, ascend, sum_rows
+from skpar._least_squares import least_squares_for
+from skpar._objective import Objective
+from skpar._problem import Problem
+from skpar._schemes import Fit, Weights
+
+CLASSIFICATION = ("log_loss", "squared_hinge", "modified_huber")
+
+
+def wide_rows(n=300, d=6000, seed=0, dtype=np.float64, index=np.int32):
+    """Rows of unit length, some columns in most of them."""
+    rng = np.random.default_rng(seed)
+    columns = np.minimum(rng.zipf(1.3, size=(n, 30)) - 1, d - 1)
+    columns[:, 10:] = rng.integers(0, d, size=(n, 20))
+    X = sp.csr_matrix(
+        (rng.exponential(size=n * 30), (np.repeat(np.arange(n), 30), columns.ravel()))
+    )
+    X.resize(n, d)
+    X = sp.diags(1 / np.sqrt(X.multiply(X).sum(axis=1).A1)) @ X
+    X = sp.csr_matrix(X.astype(dtype))
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    scores = 3 * X @ rng.normal(size=d) + 0.5 * rng.normal(size=n) + 0.7
+    return X, scores
+
+
+def fit_of(loss, X, scores, weights=None, subset=None, intercept=True, alpha=None):
+    n = X.shape[0] if subset is None else len(subset)
+    y = scores
+    if loss in CLASSIFICATION:
+        y = np.where(scores > 0, 1.0, 0.0 if loss == "log_loss" else -1.0)
+    problem = Problem(
+        loss=loss, penalty="l2", alpha=1 / n if alpha is None else alpha, l1_ratio=0.0,
+        fit_intercept=intercept, epsilon=0.1, learning_rate="auto", eta0=0.01, power_t=0.5,
+        average=0,
+    )  # fmt: skip
+    batch = Batch.of(X, y, weights, subset)
+    return Fit(problem, batch, None, 0, True, Weights(np.zeros(X.shape[1]), 0.0))
+
+
+@pytest.mark.parametrize("loss", SMOOTH)
+@pytest.mark.parametrize("how", ["plain", "weighted", "subset", "no intercept"])
+def test_gap_bounds_the_distance(loss, how):
+    X, scores = wide_rows()
+    rng = np.random.default_rng(1)
+    weights = rng.integers(0, 4, size=300).astype(float) if how == "weighted" else None
+    subset = np.sort(rng.permutation(300)[:200]) if how == "subset" else None
+    fit = fit_of(loss, X, scores, weights, subset, how != "no intercept")
+    objective = Objective(fit.problem, fit.batch)
+    ascent = DualAscent(fit, objective)
+    values, gaps = [], []
+    for number in range(60):
+        ascent.epoch(number)
+        values.append(ascent.value)
+        gaps.append(ascent.gap)
+        w, b = ascent.x[: X.shape[1]], ascent.x[X.shape[1] :]
+        margins = X @ w + (b if len(b) else 0.0)
+        margins = margins if subset is None else margins[subset]
+        np.testing.assert_allclose(ascent.margins, margins, atol=1e-12)
+        assert objective.value(ascent.x, margins) == pytest.approx(ascent.value, rel=1e-12)
+    assert gaps[-1] <= 1e-7 * values[-1]
+    # The gradient vanishes at the end, so the last value is the minimum of a convex function.
+    at_zero = objective.at(np.zeros_like(ascent.x))
+    gradient = objective.at(ascent.x).gradient
+    assert np.abs(gradient).max() < 1e-3 * np.abs(at_zero.gradient).max()
+    # With an intercept the bound holds to second order.
+    slack = 1e-9 if how == "no intercept" else 0.01
+    for value, gap in zip(values, gaps, strict=True):
+        assert value - values[-1] <= gap * (1 + slack) + 1e-12
+
+
+def naive_epoch(fit, state, m, rows):
+    """The same steps on dense, centred rows, each solved to the last digit."""
+    kernel, size = fit.problem.loss_kernel(), state.size
+    X, y, s = fit.batch.matrix().toarray() - m, fit.batch.targets, fit.batch.weights
+    dual = state.dual.copy()
+    w = X.T @ dual / size
+    for i in rows:
+        p, q, weight = X[i] @ w + state.shift, X[i] @ X[i] / size, 1.0 if s is None else s[i]
+
+        def excess(u, i=i, p=p, q=q, weight=weight):
+            return u - p + q * (dual[i] + weight * kernel.py_gradient(y[i], u))
+
+        reach = abs(excess(p)) + 1.0
+        u = brentq(excess, p - reach, p + reach, xtol=1e-14)
+        change = -weight * kernel.py_gradient(y[i], u) - dual[i]
+        dual[i] += change
+        w += change * X[i] / size
+    return dual, w
+
+
+@pytest.mark.parametrize("loss", SMOOTH)
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_epoch_against_its_naive_twin(loss, index, dtype):
+    X, scores = wide_rows(60, 500, dtype=dtype, index=index)
+    fit = fit_of(loss, X, scores, np.random.default_rng(0).uniform(0.5, 2, size=60))
+    batch, m = fit.batch, np.asarray(X.mean(axis=0), np.float64).ravel()
+    states = []
+    for _ in range(2):
+        squares = np.zeros(60)
+        sum_rows(batch.rows, np.zeros(60), np.zeros(500), squares)
+        along = np.asarray(X @ m, np.float64)
+        state = DualState(batch.rows, 60 * fit.problem.l2, along, squares)
+        state.center_square, state.shift = m @ m, 0.3
+        states.append(state)
+    fast, slow = states
+    order = batch.order(False, None)
+    rows = np.arange(60)
+    for _ in range(30):
+        ascend(batch.rows, fit.problem.loss_kernel(), order, fast, 0, order.n_blocks)
+        slow.dual, w = naive_epoch(fit, slow, m, rows)
+    # Both are at the dual's maximum by now; a step of the fast one may be a percent short.
+    np.testing.assert_allclose(fast.dual, slow.dual, atol=1e-5)
+    np.testing.assert_allclose(fast.v - fast.sum / fast.size * m, w, atol=1e-5)
+    np.testing.assert_allclose(fast.v_center, fast.v @ m, atol=1e-9)
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("alpha", [1.0, 1e-2, 1e-4, 1e-6])
+def test_estimators_end_at_the_optimum(cls, alpha, monkeypatch):
+    """From strong penalties to those where ascent gives up and gradients take over."""
+    X, scores = wide_rows(1500, 6000)
+    y = (scores > 0).astype(int) if is_clf(cls) else scores
+    est = cls(alpha=alpha, random_state=0, max_iter=5000)
+    if is_clf(cls):
+        est.set_params(loss="log_loss")
+    est.fit(X, y)
+    assert np.all(np.diff(est.history_["objective"]) <= 1e-12)
+    reached = objective(est, X, y)
+    assert est.history_["objective"][-1] == pytest.approx(reached, rel=1e-9)
+    if alpha >= 1e-2:
+        assert est.scheme_ == "dual-ascent"
+    monkeypatch.setattr(skpar._auto, "suits", lambda *_: False)
+    other = est.set_params(tol=1e-8).fit(X, y)
+    assert other.scheme_ != "dual-ascent"
+    best = min(objective(other, X, y), reached)
+    assert reached <= best * 1.001 + 1e-9
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+def test_same_bits_for_any_number_of_workers(cls):
+    X, scores = wide_rows(2000, 8000)
+    fits = [
+        cls(loss="log_loss", n_jobs=n, random_state=3).fit(X, scores > 0).coef_ for n in (1, 2, 4)
+    ]
+    np.testing.assert_array_equal(fits[0], fits[1])
+    np.testing.assert_array_equal(fits[0], fits[2])
+
+
+@pytest.mark.parametrize("cls", REGRESSORS)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_normal_equations(cls, fit_intercept, dtype):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(3000, 7)) * 10.0 ** np.arange(-3, 4) + 100).astype(dtype)
+    y = X @ rng.normal(size=7) + rng.normal(size=3000)
+    weights = rng.integers(0, 3, size=3000).astype(float)
+    est = cls(alpha=0.01, fit_intercept=fit_intercept, n_jobs=2).fit(X, y, sample_weight=weights)
+    ridge = Ridge(alpha=0.01 * 3000, fit_intercept=fit_intercept)
+    ridge.fit(X.astype(float), y, weights)
+    np.testing.assert_allclose(est.coef_, ridge.coef_, rtol=1e-4, atol=2e-6)
+    assert est.n_iter_ == 1
+    value = objective(est, X, y, sample_weight=weights)
+    assert est.history_["objective"][-1] == pytest.approx(value, rel=1e-4)
+
+
+def test_normal_equations_are_left_where_digits_are_missing():
+    """Columns that nearly repeat each other, targets that are met to the last digits."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3))
+    twin = np.column_stack([X, X[:, 0] + 1e-7 * X[:, 1]])
+    noisy = X @ [1.0, 2.0, 3.0] + rng.normal(size=500)
+
+    def solver(X, y):
+        problem = Problem(
+            loss="squared_error", penalty="l2", alpha=1e-12, l1_ratio=0.0, fit_intercept=True,
+            epsilon=0.1, learning_rate="auto", eta0=0.01, power_t=0.5, average=0,
+        )  # fmt: skip
+        return least_squares_for(Objective(problem, Batch.of(X, y)), np.zeros(X.shape[1] + 1))
+
+    assert solver(X, noisy) is not None
+    assert solver(twin, noisy) is None
+    exact = solver(X, X @ [1.0, 2.0, 3.0])
+    assert exact.best == pytest.approx(0.5e-12 * exact.w @ exact.w, rel=1e-6)
+    assert solver(X * 1e160, noisy) is None
