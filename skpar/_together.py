@@ -98,7 +98,7 @@ class Together:
             heard = tasks.listener(0, partial(_whole_moment, classes)) if softmax else None
             watch = Watch(score, heard)
         with self._many_team() as team:
-            if tasks is not None and self.learning_rate == "auto":
+            if tasks is not None and self._problem().learning_rate == "auto":
                 return self._by_full_gradients(batch, starts, team, factors, softmax, watch)
             return self._by_steps(batch, starts, team, factors, softmax, tasks is None, watch)
 
