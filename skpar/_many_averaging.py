@@ -124,9 +124,10 @@ class Merger:
         self.order = Order(len(rows), 1, None, None)
         self.recipe = fit.recipe(fit.problem.eta0)
         self.parts = None
-        self.y = values if codes is None else codes[:, None] == block_classes(block, classes)
-        if codes is not None and not block.softmax:
-            self.y = np.where(self.y, 1.0, 0.0 if fit.problem.loss == "log_loss" else -1.0)
+        if codes is None:
+            self.y = values[:, block.outputs]
+        elif not block.softmax:  # labels for the losses with corners
+            self.y = np.where(codes[:, None] == classes[block.outputs], 1.0, -1.0)
 
     def objectives(self, state):
         """Over the sample: one of each output, or of a softmax one."""
@@ -198,8 +199,3 @@ class Merger:
         good = np.broadcast_to(good, k)
         mean.w[:, :k] = np.where(good, mean.w[:, :k], w0).astype(dtype)
         mean.of(INTERCEPT)[:] = np.where(good, mean.of(INTERCEPT), b0)
-
-
-def block_classes(block, classes):
-    """The classes of a block's outputs."""
-    return np.arange(len(block.outputs)) if classes is None else classes[block.outputs]

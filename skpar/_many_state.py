@@ -1,5 +1,7 @@
 """The weights of many outputs as the kernel wants them, and as users do."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from skpar._kernels.many import norms_many
@@ -23,6 +25,18 @@ def zeros(d, size, dtype):
     return room[skip : skip + d * size].reshape(d, size)
 
 
+@dataclass
+class Meeting:
+    """Where a worker meets others: every `rows` rows it adds a share of what it has learned since
+    `snapshot` to `shared`, and takes over the rest."""
+
+    shared: "ManyState"
+    snapshot: "ManyState"
+    rows: int
+    share: float
+    lock: object = None
+
+
 class ManyState:
     """What the passes of `run_many` read and write.
 
@@ -40,6 +54,7 @@ class ManyState:
         self.vectors[[SCALE, AVERAGE_B]] = 1.0
         self.vectors[RATIO, :k] = 1.0
         self.t, self.averaged, self.places = t, averaged, None
+        self.meeting = None
 
     @classmethod
     def starting(cls, start, outputs, *, keep_l1=False, averaged=0.0):
