@@ -79,6 +79,19 @@ class ManyState:
         state.averaged, state.places = other.averaged, other.places
         return state
 
+    @classmethod
+    def gathered(cls, columns):
+        """A state of single outputs, given as (state, column)."""
+        first, _ = columns[0]
+        own = dict(average=first.average is not None, keep_l1=first.received is not None)
+        result = cls(len(columns), len(first.w), first.w.dtype, **own, t=first.t)
+        result.averaged = first.averaged
+        for c, (state, at) in enumerate(columns):
+            for to, matrix in zip(result.matrices(), state.matrices(), strict=True):
+                to[:, c] = matrix[:, at]
+            result.vectors[:, c] = state.vectors[:, at]
+        return result
+
     def place_classes(self, classes, n_classes):
         """Output c stands for class classes[c] of n_classes."""
         self.places = np.full(n_classes, -1, dtype=np.int64)

@@ -273,3 +273,30 @@ def test_callbacks_see_one_class_after_another():
     heard.set_callbacks(EarlyStopping(monitor="objective", patience=100))
     heard.fit(X, y)
     np.testing.assert_allclose(heard.coef_, together.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("average", [False, 50])
+@pytest.mark.parametrize("rate", ["invscaling", "adaptive"])
+@layouts
+def test_ended_classes_leave_the_reads(layout, rate, average, monkeypatch):
+    """Each class ends as it does alone, though the others go on with fewer."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 8)) * (rng.random((300, 8)) < 0.8)
+    y = (X @ rng.normal(size=(8, 20)) + 2 * rng.gumbel(size=(300, 20))).argmax(axis=1)
+    left = []
+    only = ManySteps.only
+    monkeypatch.setattr(ManySteps, "only", lambda s, kept: left.append(len(kept)) or only(s, kept))
+    common = dict(loss="log_loss", learning_rate=rate, eta0=0.5, tol=1e-3, shuffle=False)
+    common |= dict(penalty="elasticnet", alpha=3e-3, average=average, n_iter_no_change=1)
+    X, names = layout(X), np.unique(y)
+    many = HogwildClassifier(n_jobs=3, split="classes", **common).fit(X, y)
+    assert left
+    assert min(left) < len(names)
+    lengths = []
+    for k, name in enumerate(names):
+        one = HogwildClassifier(**common).fit(X, y == name)
+        np.testing.assert_allclose(many.coef_[k], one.coef_[0], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(many.intercept_[k], one.intercept_[0], rtol=1e-6)
+        lengths.append(one.n_iter_)
+    assert many.n_iter_ == max(lengths)
+    assert len(set(lengths)) > 1
