@@ -96,6 +96,8 @@ class ManyAveraging(ManySteps):
                 state.become(mean)
                 state.t, state.vectors[LOSS_SUM] = self.t + seen, 0.0
             states[0].vectors[LOSS_SUM] = met
+            first = self.fit.problem.average
+            states[0].average_is_due = states[0].averaged == 0.0 and self.t + seen > first
 
         self.fit.team.run(merge, list(zip(blocks, before, strict=True)))
         self.t += seen

@@ -139,12 +139,14 @@ class ManySteps:
     def penalties(self, averaged):
         """The penalties of the objectives, at the weights or at their averages."""
         problem, values = self.fit.problem, np.empty(self.k)
-        for block in self.blocks:
+
+        def penalise(block):
             state = block.states[0].of_average() if averaged else block.states[0]
             squares, sizes = state.norms()
-            values[block.outputs] = 0.5 * problem.l2 * squares
-            if problem.l1:
-                values[block.outputs] += problem.l1 * sizes
+            own = 0.5 * problem.l2 * squares
+            values[block.outputs] = own + problem.l1 * sizes if problem.l1 else own
+
+        self.fit.team.run(penalise, [(block,) for block in self.blocks])
         return values.sum(keepdims=True) if self.softmax else values
 
     def losses(self, averaged, sampled):

@@ -55,6 +55,8 @@ class ManyState:
         self.vectors[RATIO, :k] = 1.0
         self.t, self.averaged, self.places = t, averaged, None
         self.meeting = None
+        # Whether averages have begun by the count of all shards, but not by this one's.
+        self.average_is_due = False
 
     @classmethod
     def starting(cls, start, outputs, *, keep_l1=False, averaged=0.0):
@@ -111,8 +113,8 @@ class ManyState:
         return np.multiply(w.T, scale[:, None], out=np.empty(w.shape[::-1], w.dtype))
 
     def averages(self, outputs):
-        """The averages of their w; before the first iterate that counts, w itself."""
-        if self.averaged == 0.0:
+        """The averages of their w; w itself where none counts yet."""
+        if self.average_is_due:
             return self.weights(outputs)
         a, b = self.of(AVERAGE_A)[outputs], self.of(AVERAGE_B)[outputs]
         values = (self.average[:, outputs] + a * self.w[:, outputs]) / b
@@ -121,7 +123,7 @@ class ManyState:
     def of_average(self):
         """A state whose weights are the average of this one's."""
         result = ManyState(self.k, len(self.w), self.w.dtype, t=self.t)
-        if self.averaged == 0.0:
+        if self.average_is_due:
             result.w[:] = self.vectors[SCALE] * self.w
             result.vectors[INTERCEPT] = self.vectors[INTERCEPT]
         else:
@@ -133,7 +135,7 @@ class ManyState:
 
     def average_intercepts(self, outputs):
         """Those that belong to `averages`."""
-        return self.of(INTERCEPT if self.averaged == 0.0 else AVERAGE_INTERCEPT)[outputs]
+        return self.of(INTERCEPT if self.average_is_due else AVERAGE_INTERCEPT)[outputs]
 
     def settle(self):
         """Fold the scale and the lazy average into the arrays."""
