@@ -122,8 +122,9 @@ split : {'auto', 'rows', 'classes'}, default='auto'
     as for one class, or 'classes', each worker training a block of them on all rows, which
     changes no bit of the result. 'auto' splits the classes, into no more blocks than a row of
     their weights has cache lines (8 classes of float64, 16 of float32), and the rows among the
-    workers left over. `n_shards` above 1, scheme='gradient-averaging', 'locked' and a number for
-    `merge_every` split rows.
+    workers left over; few classes of wide sparse rows are trained one after another. `n_shards`,
+    scheme='locked' and a number for `merge_every` split rows, and scheme='gradient-averaging'
+    trains one class after another. A softmax always splits rows.
 """
 POWER_AND_QUANTILE = """
 power : float, default=1.5
@@ -165,7 +166,8 @@ eta0_ : float
     The first step size in use; 1 where 'auto' needed full gradients alone.
 scheme_ : str
     The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'dual-ascent' on
-    wide sparse rows, 'sequential' where one worker was enough.
+    wide sparse rows, 'sequential' where one worker was enough, 'model-parallel' where workers
+    had blocks of the classes each.
 n_workers_ : int
     Workers in use.
 """

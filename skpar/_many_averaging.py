@@ -96,6 +96,8 @@ class ManyAveraging(ManySteps):
                 state.become(mean)
                 state.t, state.vectors[LOSS_SUM] = self.t + seen, 0.0
             states[0].vectors[LOSS_SUM] = met
+            first = self.fit.problem.average
+            states[0].average_is_due = states[0].averaged == 0.0 and self.t + seen > first
 
         self.fit.team.run(merge, list(zip(blocks, before, strict=True)))
         self.t += seen
@@ -124,9 +126,10 @@ class Merger:
         self.order = Order(len(rows), 1, None, None)
         self.recipe = fit.recipe(fit.problem.eta0)
         self.parts = None
-        self.y = values if codes is None else codes[:, None] == block_classes(block, classes)
-        if codes is not None and not block.softmax:
-            self.y = np.where(self.y, 1.0, 0.0 if fit.problem.loss == "log_loss" else -1.0)
+        if codes is None:
+            self.y = values[:, block.outputs]
+        elif not block.softmax:  # labels for the losses with corners
+            self.y = np.where(codes[:, None] == classes[block.outputs], 1.0, -1.0)
 
     def objectives(self, state):
         """Over the sample: one of each output, or of a softmax one."""
@@ -198,8 +201,3 @@ class Merger:
         good = np.broadcast_to(good, k)
         mean.w[:, :k] = np.where(good, mean.w[:, :k], w0).astype(dtype)
         mean.of(INTERCEPT)[:] = np.where(good, mean.of(INTERCEPT), b0)
-
-
-def block_classes(block, classes):
-    """The classes of a block's outputs."""
-    return np.arange(len(block.outputs)) if classes is None else classes[block.outputs]

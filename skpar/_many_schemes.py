@@ -4,11 +4,14 @@ All outputs of a worker are trained in one read of each row. Outputs that have l
 (one-vs-rest, several targets) may be split into blocks, one a worker, which changes no bit.
 """
 
+from copy import copy
+
 import numpy as np
 
 from skpar._kernels.many import look_many, run_many
 from skpar._kernels.outputs import Targets
 from skpar._kernels.records import Order
+from skpar._many_split import lines_of
 from skpar._many_state import (
     INTERCEPT,
     LOSS_SUM,
@@ -19,16 +22,19 @@ from skpar._many_state import (
 from skpar._measures import SERIAL_NUMBERS, sample_spans
 from skpar._schemes import Weights
 
+# Outputs whose fit has ended leave the reads once the lines of weights fall below this share.
+WORTH_LEAVING = 0.75
+
 
 class Block:
     """Some of the outputs: their targets, and the state of each shard."""
 
-    def __init__(self, outputs, parts, states, softmax=False):
+    def __init__(self, outputs, parts, states, softmax=False, n_classes=None):
         codes, values, weights, classes, factors = parts
         self.outputs, self.states = outputs, states
         values = None if values is None else np.ascontiguousarray(values[:, outputs])
         classes = None if classes is None else np.ascontiguousarray(classes[outputs])
-        self.n_classes = len(factors)
+        self.n_classes = n_classes or len(factors)
         self.targets = Targets(codes, values, weights, classes, factors[outputs])
         self.softmax = softmax
         if codes is not None and not softmax:
@@ -56,6 +62,32 @@ class ManySteps:
             state = ManyState.starting(fit.start, outputs, **own)
             self.blocks.append(Block(outputs, parts, [state], softmax))
         self.loss_sum = np.zeros(self.n_objectives)
+
+    def may_leave(self, n_kept):
+        """Whether fewer outputs would make the reads shorter; not where workers share weights."""
+        dtype = self.fit.batch.values.dtype
+        shorter = lines_of(n_kept, dtype) < WORTH_LEAVING * lines_of(self.k, dtype)
+        return type(self) is ManySteps and not self.softmax and shorter and n_kept > 0
+
+    def only(self, kept):
+        """The scheme of some of the outputs, as they stand."""
+        codes, values, weights, classes, factors = self.parts
+        values = None if values is None else np.ascontiguousarray(values[:, kept])
+        classes = None if classes is None else classes[kept]
+        other = copy(self)
+        other.parts = codes, values, weights, classes, factors[kept]
+        other.k, other.loss_sum, other.blocks = len(kept), np.zeros(len(kept)), []
+        n_blocks = min(self.n_blocks, len(kept))
+        for outputs in np.array_split(np.arange(len(kept)), n_blocks):
+            state = ManyState.gathered([self._at(c) for c in kept[outputs]])
+            n_classes = self.blocks[0].n_classes
+            other.blocks.append(Block(outputs, other.parts, [state], n_classes=n_classes))
+        return other
+
+    def _at(self, output):
+        """(the state that has an output, its column there)."""
+        block = next(b for b in self.blocks if b.outputs[0] <= output <= b.outputs[-1])
+        return block.states[0], output - block.outputs[0]
 
     @property
     def n_objectives(self):
@@ -107,12 +139,14 @@ class ManySteps:
     def penalties(self, averaged):
         """The penalties of the objectives, at the weights or at their averages."""
         problem, values = self.fit.problem, np.empty(self.k)
-        for block in self.blocks:
+
+        def penalise(block):
             state = block.states[0].of_average() if averaged else block.states[0]
             squares, sizes = state.norms()
-            values[block.outputs] = 0.5 * problem.l2 * squares
-            if problem.l1:
-                values[block.outputs] += problem.l1 * sizes
+            own = 0.5 * problem.l2 * squares
+            values[block.outputs] = own + problem.l1 * sizes if problem.l1 else own
+
+        self.fit.team.run(penalise, [(block,) for block in self.blocks])
         return values.sum(keepdims=True) if self.softmax else values
 
     def losses(self, averaged, sampled):

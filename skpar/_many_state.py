@@ -1,5 +1,7 @@
 """The weights of many outputs as the kernel wants them, and as users do."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from skpar._kernels.many import norms_many
@@ -23,6 +25,18 @@ def zeros(d, size, dtype):
     return room[skip : skip + d * size].reshape(d, size)
 
 
+@dataclass
+class Meeting:
+    """Where a worker meets others: every `rows` rows it adds a share of what it has learned since
+    `snapshot` to `shared`, and takes over the rest."""
+
+    shared: "ManyState"
+    snapshot: "ManyState"
+    rows: int
+    share: float
+    lock: object = None
+
+
 class ManyState:
     """What the passes of `run_many` read and write.
 
@@ -40,6 +54,9 @@ class ManyState:
         self.vectors[[SCALE, AVERAGE_B]] = 1.0
         self.vectors[RATIO, :k] = 1.0
         self.t, self.averaged, self.places = t, averaged, None
+        self.meeting = None
+        # Whether averages have begun by the count of all shards, but not by this one's.
+        self.average_is_due = False
 
     @classmethod
     def starting(cls, start, outputs, *, keep_l1=False, averaged=0.0):
@@ -64,6 +81,19 @@ class ManyState:
         state.averaged, state.places = other.averaged, other.places
         return state
 
+    @classmethod
+    def gathered(cls, columns):
+        """A state of single outputs, given as (state, column)."""
+        first, _ = columns[0]
+        own = dict(average=first.average is not None, keep_l1=first.received is not None)
+        result = cls(len(columns), len(first.w), first.w.dtype, **own, t=first.t)
+        result.averaged = first.averaged
+        for c, (state, at) in enumerate(columns):
+            for to, matrix in zip(result.matrices(), state.matrices(), strict=True):
+                to[:, c] = matrix[:, at]
+            result.vectors[:, c] = state.vectors[:, at]
+        return result
+
     def place_classes(self, classes, n_classes):
         """Output c stands for class classes[c] of n_classes."""
         self.places = np.full(n_classes, -1, dtype=np.int64)
@@ -83,8 +113,8 @@ class ManyState:
         return np.multiply(w.T, scale[:, None], out=np.empty(w.shape[::-1], w.dtype))
 
     def averages(self, outputs):
-        """The averages of their w; before the first iterate that counts, w itself."""
-        if self.averaged == 0.0:
+        """The averages of their w; w itself where none counts yet."""
+        if self.average_is_due:
             return self.weights(outputs)
         a, b = self.of(AVERAGE_A)[outputs], self.of(AVERAGE_B)[outputs]
         values = (self.average[:, outputs] + a * self.w[:, outputs]) / b
@@ -93,7 +123,7 @@ class ManyState:
     def of_average(self):
         """A state whose weights are the average of this one's."""
         result = ManyState(self.k, len(self.w), self.w.dtype, t=self.t)
-        if self.averaged == 0.0:
+        if self.average_is_due:
             result.w[:] = self.vectors[SCALE] * self.w
             result.vectors[INTERCEPT] = self.vectors[INTERCEPT]
         else:
@@ -105,7 +135,7 @@ class ManyState:
 
     def average_intercepts(self, outputs):
         """Those that belong to `averages`."""
-        return self.of(INTERCEPT if self.averaged == 0.0 else AVERAGE_INTERCEPT)[outputs]
+        return self.of(INTERCEPT if self.average_is_due else AVERAGE_INTERCEPT)[outputs]
 
     def settle(self):
         """Fold the scale and the lazy average into the arrays."""

@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from skpar._base import MAX_SEED
 from skpar._data import Batch
+from skpar._least_squares import MOST_COLUMNS as LEAST_SQUARES_COLUMNS
 from skpar._many_auto import train_many_on
 from skpar._many_fit import ManyFit
 from skpar._many_hessian import MOST_COLUMNS
@@ -31,6 +32,8 @@ SOME, MANY, WIDE = 4, 8, 200
 class SeveralTargets:
     """Fits of one target or of several; mixed into the regressors."""
 
+    split = "auto"  # as of classes, which may ask for another one
+
     def _fit_together(self, batch, y, starts, validation, tasks):
         """Results of all targets in the same reads of the rows."""
         score = None
@@ -42,9 +45,7 @@ class SeveralTargets:
     def _fit_steps(self, X, y, sample_weight, starts, validation=None, tasks=None):
         """Results of several targets in one read of each row, where that is possible."""
         by_steps = tasks is None or (tasks.root is None and self.learning_rate != "auto")
-        plan = None
-        if by_steps and len(starts) > 1:
-            plan = steps_plan(self, X, len(starts))
+        plan = steps_together(self, X, len(starts)) if by_steps and len(starts) > 1 else None
         if plan is None:
             return self._fit_apart(X, y, sample_weight, starts, validation, tasks)
         y = y.astype(X.dtype, copy=False)
@@ -113,7 +114,8 @@ def check_n_targets(y, n_targets, before, name="y"):
 def fits_together(problem, batch, k):
     """Whether "auto" descends for all k targets in the same reads of the rows."""
     if squares_pay(problem, batch, k):
-        return True
+        # Of short dense rows one target takes one read.
+        return k > 2 or batch.sparse or batch.shape[1] > LEAST_SQUARES_COLUMNS
     if problem.loss not in TOGETHER or not problem.convex or problem.l1:
         return False
     if batch.sparse:
@@ -127,24 +129,24 @@ def train_together(estimator, batch, Y, starts, score, heard):
     Y = np.ascontiguousarray(Y, dtype=np.float64)
     with estimator._team() as team:
         fit, options = estimator._task(batch, stacked(starts), 0, None, team)
-        targets = None, Y, batch.weights, None, np.ones(Y.shape[1])
         with limit_blas(), team.working(team.size):
-            squares = squares_pay(fit.problem, batch, len(starts))
-            auto = (ManySquares if squares else ManyFit)(fit, targets, options.tol)
+            if squares_pay(fit.problem, batch, len(starts)):
+                auto = ManySquares(fit, Y, options.tol)
+            else:
+                parts = None, Y, batch.weights, None, np.ones(Y.shape[1])
+                auto = ManyFit(fit, parts, options.tol)
             return unstacked(train_auto(fit, auto, options, Watch(mean, heard)))
 
 
-def steps_plan(estimator, X, k):
-    """(blocks of targets, shards of rows) of stochastic steps that read each row once for all k
-    targets; None where each target is to be trained alone."""
+def steps_together(estimator, X, k):
+    """(blocks of targets, shards of rows) where stochastic steps share the reads, else None."""
     problem = estimator._problem()
     # The step size of a deviance follows from the mean of its targets.
     if problem.has_log_link and problem.learning_rate in ("auto", "optimal"):
         return None
-    team = _team(estimator)
-    workers = team.threads if estimator._shared_memory else team.size
-    size = X.nnz if sp.issparse(X) else X.size, k, X.dtype, X.shape[1]
-    return estimator._plan_many(workers, X.shape[0], size, False)
+    team, work = _team(estimator), X.nnz if sp.issparse(X) else X.size
+    n_workers = team.threads if estimator._shared_memory else team.size
+    return estimator._plan_many(n_workers, X.shape[0], (work, k, X.dtype, X.shape[1]), False)
 
 
 def train_by_steps(estimator, batch, Y, starts, plan, n_epochs, score):

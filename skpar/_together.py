@@ -49,6 +49,11 @@ class Together:
                 "multi_class='multinomial' is the softmax of the logistic loss, but "
                 f"loss={self.loss!r}: set loss='log_loss', or multi_class='ovr'."
             )
+        if getattr(self, "inner_n_jobs", None) is not None:
+            raise ValueError(
+                "inner_n_jobs trains shards of one weight vector, multi_class='multinomial' has "
+                "one for each class: set inner_n_jobs=None, or multi_class='ovr'."
+            )
 
     def _refuse_collection(self):
         if self.multi_class == "multinomial":
@@ -93,7 +98,7 @@ class Together:
             heard = tasks.listener(0, partial(_whole_moment, classes)) if softmax else None
             watch = Watch(score, heard)
         with self._many_team() as team:
-            if tasks is not None and self.learning_rate == "auto":
+            if tasks is not None and self._problem().learning_rate == "auto":
                 return self._by_full_gradients(batch, starts, team, factors, softmax, watch)
             return self._by_steps(batch, starts, team, factors, softmax, tasks is None, watch)
 

@@ -26,7 +26,7 @@ def train_many(fit, scheme, options, watch=NOBODY, check=True):
     many = Many(fit, scheme, options, watch, check)
     for number in range(options.max_iter):
         many.epoch(number)
-        if all(p.ended for p in many.each):
+        if all(p.ended for p in many.everyone):
             break
     return many.results()
 
@@ -39,6 +39,7 @@ class Progress:
         self.rule = StoppingRule(options.tol, options.n_iter_no_change)
         self.eta0, self.best_score = eta0, -np.inf
         self.best = None  # weights
+        self.end = None  # (`Weights`, the user's w and intercept) where the fit has ended
         self.seconds = 0.0
         self.ended = self.finished = False
 
@@ -59,10 +60,22 @@ class Many:
     def __init__(self, fit, scheme, options, watch, check):
         self.fit, self.scheme, self.options, self.watch = fit, scheme, options, watch
         self.check, self.sampled = check, is_large(fit)
-        self.each = [Progress(options, fit.problem.eta0) for _ in range(scheme.n_objectives)]
+        self.n_workers = scheme.n_workers
+        self.everyone = [Progress(options, fit.problem.eta0) for _ in range(scheme.n_objectives)]
+        self.each = self.everyone  # those in the scheme, in its order
         self.adaptive = fit.problem.learning_rate == "adaptive"
 
+    def _leave(self):
+        """Leave out of the reads what has ended, where that makes them shorter."""
+        kept = [i for i, p in enumerate(self.each) if not p.ended]
+        # Scores are those of all outputs.
+        if self.watch.score is None and self.scheme.may_leave(len(kept)):
+            self._settle()
+            self.scheme = self.scheme.only(np.array(kept))
+            self.each = [self.each[i] for i in kept]
+
     def epoch(self, number):
+        self._leave()
         fit, scheme = self.fit, self.scheme
         active = [i for i, p in enumerate(self.each) if not p.ended]
         steps = np.array([0.0 if p.ended else p.eta0 for p in self.each])
@@ -120,7 +133,7 @@ class Many:
             last = [self.each[i].history.entries[-1] for i in active]
             means = {key: np.mean([entry[key] for entry in last]) for key in last[0]}
             means |= {key: last[0][key] for key in ("epoch", "samples")}
-            means["time"] = sum(p.seconds for p in self.each)
+            means["time"] = sum(p.seconds for p in self.everyone)
             report(EpochInfo(**means), self.options.max_iter)
 
     def _judge(self, active, scores, penalties):
@@ -138,14 +151,25 @@ class Many:
             value = -scores[i] if self.options.early_stopping else met[i]
             self.each[i].judge(value, self.adaptive)
 
+    def _settle(self):
+        """Take the weights of what has ended, and the objectives over all rows."""
+        everything = self.scheme.weights()
+        users = [self._user(everything, p, i) for i, p in enumerate(self.each)]
+        exact = self._exact(users) if self.sampled else None
+        for i, p in enumerate(self.each):
+            if p.ended:
+                p.end = users[i]
+                if self.sampled:
+                    p.history.end_at(float(exact[i]))
+
     def results(self):
         """A `Result` for each output."""
-        everything, results = self.scheme.weights(), []
-        users = [self._user(everything, p, i) for i, p in enumerate(self.each)]
-        if self.sampled:
-            for p, value in zip(self.each, self._exact(users), strict=True):
-                p.history.end_at(float(value))
-        for p, (weights, w, intercept) in zip(self.each, users, strict=True):
+        for p in self.each:
+            p.ended = True
+        self._settle()
+        results = []
+        for p in self.everyone:
+            weights, w, intercept = p.end
             if p.best is not None:
                 w, intercept = p.best
             whole = Result(
@@ -156,7 +180,7 @@ class Many:
                 history=p.history.arrays(),
                 eta0=self.fit.recipe(p.eta0).eta0,
                 scheme=self.scheme.name,
-                n_workers=self.scheme.n_workers,
+                n_workers=self.n_workers,
                 finished=p.finished,
             )
             results.extend(unstacked(whole))

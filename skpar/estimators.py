@@ -10,8 +10,10 @@ from skpar._classifier import BaseClassifier
 from skpar._gradients import GradientAveraging, least_part
 from skpar._lockfree import LockFree, sharing_is_safe, worthwhile_workers
 from skpar._many_averaging import ManyAveraging
+from skpar._many_gradients import ManyGradients
+from skpar._many_lockfree import ManyLockFree
 from skpar._many_schemes import ManySteps
-from skpar._many_split import split_of
+from skpar._many_split import lines_of, split_of
 from skpar._regressor import BaseRegressor
 from skpar._schemes import (
     MIN_NUMBERS_PER_WORKER,
@@ -50,23 +52,17 @@ class _DataParallel:
         """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
         if not softmax and (self.scheme != "model-averaging" or self.inner_n_jobs is not None):
             return None
-        plan = split_of(
-            getattr(self, "split", "auto"), n_workers, size, MIN_NUMBERS_PER_SHARD, softmax
-        )
+        asked = getattr(self, "split", "auto")
         if self.n_shards is None:
-            return plan
+            return split_of(asked, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
         n_shards = min(self.n_shards, n_rows)
-        blocks = split_of(
-            getattr(self, "split", "auto"),
-            n_workers // n_shards,
-            size,
-            MIN_NUMBERS_PER_SHARD,
-            softmax,
-        )
-        return blocks[0], n_shards
+        spare = min(max(1, n_workers // n_shards), lines_of(*size[1:3]))
+        return 1 if softmax or asked == "rows" else spare, n_shards
 
     def _make_many(self, fit, parts, softmax, plan):
         n_blocks, n_shards = plan
+        if self.scheme == "gradient-averaging":
+            return ManyGradients(fit, parts, softmax, n_shards, self.batch_size)
         if n_shards == 1:
             return ManySteps(fit, parts, softmax, n_blocks)
         return ManyAveraging(fit, parts, softmax, n_blocks, n_shards)
@@ -108,16 +104,21 @@ class _Hogwild:
 
     def _plan_many(self, n_workers, n_rows, size, softmax):
         """(blocks of outputs, shards of rows); None where each output is to be trained alone."""
-        plan = split_of(
-            getattr(self, "split", "auto"), n_workers, size, MIN_NUMBERS_PER_WORKER, softmax
-        )
-        if softmax:
-            return 1, 1
-        shares_one = self.merge_every != "auto" or self.scheme == "locked"
-        return None if plan[1] > 1 or (shares_one and n_workers > 1) else plan
+        shares_asked = self.merge_every != "auto" or self.scheme == "locked"
+        if softmax and shares_asked:
+            return 1, n_workers if size[0] >= MIN_NUMBERS_PER_WORKER * n_workers else 1
+        asked = getattr(self, "split", "auto")
+        if asked == "auto" and shares_asked:
+            asked = "rows"
+        return split_of(asked, n_workers, size, MIN_NUMBERS_PER_WORKER, softmax)
 
     def _make_many(self, fit, parts, softmax, plan):
-        return ManySteps(fit, parts, softmax, plan[0])
+        n_blocks, n_rows = plan
+        passive_aggressive = fit.problem.learning_rate in ("pa1", "pa2")
+        if n_rows == 1 or passive_aggressive or not sharing_is_safe(fit, self.max_iter):
+            return ManySteps(fit, parts, softmax, n_blocks)
+        locked = self.scheme == "locked"
+        return ManyLockFree(fit, parts, softmax, n_blocks, n_rows, self.merge_every, locked)
 
     def _make_scheme(self, fit):
         n_workers = usable_workers(fit.team.threads, fit.batch, MIN_ROWS_PER_WORKER)

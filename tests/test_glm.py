@@ -127,6 +127,23 @@ def test_deviances_reach_scikit_learns_objective(cls, loss, alpha):
 
 
 @regressors
+@pytest.mark.parametrize("loss", [*POWERS, "quantile"])
+def test_weights_are_scikit_learns_but_for_alpha(cls, loss):
+    """Theirs divide the losses by the sum of the weights, ours by the number of rows."""
+    X, y = data(loss)
+    s = np.random.default_rng(1).uniform(0.5, 4, len(y))
+    if loss == "quantile":
+        reference = QuantileRegressor(quantile=0.3, alpha=0.05)
+        model = cls(loss=loss, quantile=0.3, penalty="l1", alpha=0.05 * s.mean(), tol=1e-6)
+    else:
+        reference = TweedieRegressor(power=POWERS[loss], link="log", alpha=0.05, tol=1e-10)
+        model = cls(loss=loss, alpha=0.05 * s.mean(), tol=1e-8)
+    expected = reference.fit(X, y, s).predict(X)
+    got = model.fit(X, y, sample_weight=s).predict(X)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=0.01 * expected.std())
+
+
+@regressors
 @pytest.mark.parametrize("power", [0, 1, 2, 3])
 def test_tweedie_powers(cls, power):
     """0 has the identity for its link, and 3 a loss that is not convex."""

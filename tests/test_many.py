@@ -1,5 +1,6 @@
 """Many outputs by stochastic steps in one read of the rows: the same as each by itself."""
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,11 +10,13 @@ from _common import (
     PENALTIES,
     SCHEDULES,
     HogwildClassifier,
+    ParallelSGDClassifier,
     large_problem,
     product_dicts,
     schedules_for,
     small_problem,
 )
+from sklearn.base import clone
 
 from skpar._data import Batch
 from skpar._kernels.many import norms_many
@@ -21,6 +24,7 @@ from skpar._many_schemes import ManySteps
 from skpar._problem import Problem
 from skpar._schemes import Fit, Sequential, Weights
 from skpar._workers import Team
+from skpar.callbacks import EarlyStopping
 
 classifiers = pytest.mark.parametrize("cls", CLASSIFIERS)
 layouts = pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix])
@@ -188,3 +192,111 @@ def test_norms(dtype):
     squares, sizes = norms_many(w)
     np.testing.assert_allclose(squares, (w.astype(float) ** 2).sum(axis=0), rtol=1e-12)
     np.testing.assert_allclose(sizes, np.abs(w.astype(float)).sum(axis=0), rtol=1e-12)
+
+
+SCHEMES = [
+    ("ParallelSGDClassifier", dict(n_shards=3), "model-averaging"),
+    ("ParallelSGDClassifier", dict(n_shards=2, scheme="gradient-averaging"), "gradient-averaging"),
+    ("HogwildClassifier", dict(n_jobs=3), "lock-free"),
+    ("HogwildClassifier", dict(n_jobs=2, merge_every=64), "lock-free"),
+    ("HogwildClassifier", dict(n_jobs=2, scheme="locked", merge_every=32), "locked"),
+]
+
+
+@layouts
+@pytest.mark.parametrize("multi_class", ["ovr", "multinomial"])
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+@pytest.mark.parametrize(("name", "params", "scheme"), SCHEMES)
+def test_every_scheme_reaches_what_one_worker_does(
+    name, params, scheme, penalty, multi_class, layout
+):
+    cls = {c.__name__: c for c in CLASSIFIERS}[name]
+    X, y = large_problem("multiclass")
+    X = layout(np.where(np.abs(X) < 0.3, 0.0, X))
+    common = dict(loss="log_loss", alpha=3e-3, penalty=penalty, multi_class=multi_class)
+    common |= dict(learning_rate="optimal", split="rows", tol=None, random_state=0, max_iter=40)
+    # On sparse rows the intercept, at its hundredth of a step, would take many more epochs.
+    common["fit_intercept"] = layout is np.asarray
+    # scikit-learn's average, which one-vs-rest follows, leaves out what l1 takes.
+    averaged = penalty == "l2" or multi_class == "multinomial"
+    common["average"] = 60_000 if averaged else False
+    one = HogwildClassifier(n_jobs=1, **common).fit(X, y)
+    model = cls(**common, **params).fit(X, y)
+    assert (one.scheme_, model.scheme_) == ("sequential", scheme)
+    allowed = 1.001 if averaged else 1.01
+    assert model.history_["objective"][-1] <= one.history_["objective"][-1] * allowed
+
+
+@classifiers
+@dtypes
+def test_both_splits_at_once(cls, dtype):
+    """Blocks of the classes times shards of the rows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40_000, 20)).astype(dtype)
+    y = (X @ rng.normal(size=(20, 30)) + rng.gumbel(size=(40_000, 30))).argmax(axis=1)
+    common = dict(loss="log_loss", alpha=1e-2, learning_rate="invscaling", eta0=0.1, average=True)
+    common |= dict(max_iter=12, tol=None, random_state=0)
+    one = cls(**common).fit(X, y)
+    rows = {} if cls is HogwildClassifier else dict(n_shards=2)
+    both = cls(n_jobs=8, **rows, **common).fit(X, y)
+    n_lines = 4 if dtype == np.float64 else 2  # of 30 classes' weights
+    assert both.n_workers_ == (8 if cls is HogwildClassifier else 2 * n_lines)
+    assert both.scheme_ == ("lock-free" if cls is HogwildClassifier else "model-averaging")
+    assert both.history_["objective"][-1] <= 1.01 * one.history_["objective"][-1]
+
+
+@layouts
+@dtypes
+@pytest.mark.parametrize("multi_class", ["ovr", "multinomial"])
+@pytest.mark.parametrize("scheme", ["model-averaging", "gradient-averaging"])
+def test_shards_determine_the_bits(scheme, multi_class, dtype, layout):
+    X, y = large_problem("multiclass")
+    X = layout(X.astype(dtype))
+    est = ParallelSGDClassifier(
+        loss="log_loss", learning_rate="invscaling", eta0=0.1, n_shards=3, max_iter=3, tol=None,
+        scheme=scheme, multi_class=multi_class, average=True, penalty="elasticnet", random_state=0,
+    )  # fmt: skip
+    fits = [clone(est).set_params(n_jobs=n_jobs).fit(X, y) for n_jobs in (1, 2, 5)]
+    with joblib.parallel_config("loky", n_jobs=2):
+        fits.append(clone(est).fit(X, y))
+    for fit in fits[1:]:
+        np.testing.assert_array_equal(fit.coef_, fits[0].coef_)
+        np.testing.assert_array_equal(fit.intercept_, fits[0].intercept_)
+
+
+def test_callbacks_see_one_class_after_another():
+    """They are told of each class by name, so classes are trained by fits of their own."""
+    X, y = small_problem("multiclass", n=200)
+    model = HogwildClassifier(learning_rate="optimal", max_iter=3, tol=None, random_state=0)
+    together = clone(model).set_params(shuffle=False).fit(X, y)
+    heard = clone(model).set_params(shuffle=False)
+    heard.set_callbacks(EarlyStopping(monitor="objective", patience=100))
+    heard.fit(X, y)
+    np.testing.assert_allclose(heard.coef_, together.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("average", [False, 50])
+@pytest.mark.parametrize("rate", ["invscaling", "adaptive"])
+@layouts
+def test_ended_classes_leave_the_reads(layout, rate, average, monkeypatch):
+    """Each class ends as it does alone, though the others go on with fewer."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 8)) * (rng.random((300, 8)) < 0.8)
+    y = (X @ rng.normal(size=(8, 20)) + 2 * rng.gumbel(size=(300, 20))).argmax(axis=1)
+    left = []
+    only = ManySteps.only
+    monkeypatch.setattr(ManySteps, "only", lambda s, kept: left.append(len(kept)) or only(s, kept))
+    common = dict(loss="log_loss", learning_rate=rate, eta0=0.5, tol=1e-3, shuffle=False)
+    common |= dict(penalty="elasticnet", alpha=3e-3, average=average, n_iter_no_change=1)
+    X, names = layout(X), np.unique(y)
+    many = HogwildClassifier(n_jobs=3, split="classes", **common).fit(X, y)
+    assert left
+    assert min(left) < len(names)
+    lengths = []
+    for k, name in enumerate(names):
+        one = HogwildClassifier(**common).fit(X, y == name)
+        np.testing.assert_allclose(many.coef_[k], one.coef_[0], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(many.intercept_[k], one.intercept_[0], rtol=1e-6)
+        lengths.append(one.n_iter_)
+    assert many.n_iter_ == max(lengths)
+    assert len(set(lengths)) > 1

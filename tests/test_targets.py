@@ -360,7 +360,6 @@ def test_two_workers(cls, layout, loss):
     ids=str,
 )
 def test_schemes_that_split_rows(cls, scheme):
-    """They train one target after another."""
     X, y = large_problem("regression")
     Y = np.stack([y, -y], axis=1)
     settings = dict(alpha=1e-2, learning_rate="invscaling", random_state=0)

@@ -282,6 +282,28 @@ SKPAR_MAYBE SKPAR_WIDE static void many_sum(const skpar_outputs *o, double weigh
 MANY_NORMS(double, f64)
 MANY_NORMS(float, f32)
 
+/* A worker adds a share of what it learned since `snapshot` to weights that all write, and takes
+ * over what the others did. `average` is lazy in w (see `sgd`), so it is told of the jump. */
+#define MANY_MEET(real, suffix)                                                                    \
+    SKPAR_MAYBE static void many_meet_##suffix(real *shared, real *weights, real *snapshot,        \
+                                               ptrdiff_t n, ptrdiff_t size, double share,          \
+                                               real *average, const double *average_a) {           \
+        for (ptrdiff_t j = 0; j < n; j++) {                                                        \
+            for (ptrdiff_t c = 0; c < size; c++) {                                                 \
+                const ptrdiff_t i = j * size + c;                                                  \
+                const real learned = weights[i] - snapshot[i];                                     \
+                real v;                                                                            \
+                SKPAR_LOAD(shared + i, &v);                                                        \
+                v += (real)share * learned;                                                        \
+                SKPAR_STORE(shared + i, &v);                                                       \
+                if (average != NULL) average[i] -= (real)(average_a[c] * (v - weights[i]));        \
+                weights[i] = snapshot[i] = v;                                                      \
+            }                                                                                      \
+        }                                                                                          \
+    }
+MANY_MEET(double, f64)
+MANY_MEET(float, f32)
+
 SKPAR_MAYBE static void many_penalise(const skpar_outputs *o, double amount) {
     for (ptrdiff_t c = 0; c < o->size; c++) o->l1_total[c] += amount * o->ratio[c];
 }

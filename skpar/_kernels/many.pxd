@@ -6,11 +6,14 @@ cdef extern from *:
     #define SKPAR_MANY
     """
 
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, PyThread_type_lock
 from libc.stdint cimport int32_t, int64_t
 
+from skpar._kernels.ahead cimport AHEAD, Ahead, take
 from skpar._kernels.outputs cimport Targets
-from skpar._kernels.records cimport Rows
-from skpar._kernels.rows cimport index, real
+from skpar._kernels.records cimport Order, Recipe, Rows
+from skpar._kernels.rows cimport index, real, skpar_prefetch_span
+from skpar._kernels.sgd cimport signed_aggressiveness
 
 cdef extern from "many.h" nogil:
     ctypedef struct skpar_outputs:
@@ -69,6 +72,10 @@ cdef extern from "many.h" nogil:
     void many_sum(const skpar_outputs*, double)
     void many_norms_f64(const double*, Py_ssize_t, Py_ssize_t, double*, double*)
     void many_norms_f32(const float*, Py_ssize_t, Py_ssize_t, double*, double*)
+    void many_meet_f64(double*, double*, double*, Py_ssize_t, Py_ssize_t, double, double*,
+                       const double*)
+    void many_meet_f32(float*, float*, float*, Py_ssize_t, Py_ssize_t, double, float*,
+                       const double*)
     void many_penalise(const skpar_outputs*, double)
     void many_margins_f64(const skpar_outputs*, const double*, const double*, const double*, int)
     void many_margins_f32(const skpar_outputs*, const float*, const double*, const double*, int)
@@ -101,6 +108,13 @@ cdef struct Pass:
     double* lengths
     double* steps
     void* rounded
+    # shared weights, intercepts and l1 received, and what was in them at the last meeting
+    void* shared_w[2]
+    void* shared_received[2]
+    double* shared_intercept[2]
+    Py_ssize_t meet_rows, since  # 0 rows where nothing is shared
+    double share
+    PyThread_type_lock lock
 
 
 cdef inline void margins_of(
@@ -205,3 +219,56 @@ cdef inline void zero(double* a, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(n):
         a[c] = 0.0
+
+
+cdef inline void meet(Pass* s, Rows X, real* w) noexcept nogil:
+    """Add to the shared weights what was learned since the last meeting; take over the rest."""
+    cdef Py_ssize_t n = X.n_columns, size = s.o.size
+    cdef real* shared = <real*>s.shared_w[0]
+    cdef real* seen = <real*>s.shared_w[1]
+    cdef real* received = <real*>s.received
+    cdef double a = s.share
+    s.since = 0
+    if s.lock != NULL:
+        PyThread_acquire_lock(s.lock, 1)
+    many_meet_f64(s.shared_intercept[0], s.o.intercept, s.shared_intercept[1], 1, size, a,
+                  NULL, NULL)
+    if real is double:
+        many_meet_f64(shared, w, seen, n, size, a, <real*>s.average, s.o.average_a)
+        if received != NULL:
+            many_meet_f64(<real*>s.shared_received[0], received, <real*>s.shared_received[1], n,
+                          size, a, NULL, NULL)
+    else:
+        many_meet_f32(shared, w, seen, n, size, a, <real*>s.average, s.o.average_a)
+        if received != NULL:
+            many_meet_f32(<real*>s.shared_received[0], received, <real*>s.shared_received[1], n,
+                          size, a, NULL, NULL)
+    if s.lock != NULL:
+        PyThread_release_lock(s.lock)
+
+
+cdef inline Py_ssize_t next_row(
+    Ahead* a, const real* x, const index* columns, Rows X, Order order, Targets t
+) noexcept nogil:
+    cdef Py_ssize_t row = take(a, x, columns, X, order)
+    cdef Py_ssize_t later = a.rows[(a.head + AHEAD - 1) % AHEAD]
+    if later >= 0 and t.codes != NULL:
+        skpar_prefetch_span(t.codes + later, sizeof(int64_t))
+    elif later >= 0:
+        skpar_prefetch_span(t.values + later * t.k, t.k * sizeof(double))
+    return row
+
+
+cdef inline bint find_aggressive_updates(
+    Pass* s, Recipe r, Targets t, Py_ssize_t row, double norm, double weight
+) noexcept nogil:
+    """The passive-aggressive steps; False for a row to skip."""
+    cdef Py_ssize_t c
+    cdef double step = 1.0
+    set_targets(s, t, row)
+    for c in range(s.o.k):
+        if r.track_loss:
+            s.o.loss_sum[c] += r.loss.value(s.o.y[c], s.o.p[c])
+        s.o.update[c] = signed_aggressiveness(r, s.o.y[c], s.o.p[c], norm, &step)
+        s.o.update[c] *= weight * s.o.ratio[c]
+    return step != 0.0

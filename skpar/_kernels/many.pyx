@@ -8,11 +8,11 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from skpar._kernels.ahead cimport AHEAD, Ahead, look_ahead, take
+from skpar._kernels.ahead cimport Ahead, look_ahead
 from skpar._kernels.outputs cimport Targets
 from skpar._kernels.records cimport PA1, Order, Recipe, Rows, eta, pointer
-from skpar._kernels.rows cimport dot_dense, index, real, skpar_prefetch_span, use_simd_level
-from skpar._kernels.sgd cimport signed_aggressiveness
+from skpar._kernels.rows cimport dot_dense, index, real, use_simd_level
+from skpar._kernels.shared cimport Lock
 
 skpar_many_use(use_simd_level())
 
@@ -59,21 +59,6 @@ cdef void add_losses(Pass* s, Recipe r, Targets t, Py_ssize_t row) noexcept nogi
         s.o.value[0 if s.softmax else s.place] *= t.factors[s.place]
     if weight != 0.0:  # a row of no weight may have a loss that overflows
         many_sum(&s.o, weight)
-
-
-cdef bint find_aggressive_updates(
-    Pass* s, Recipe r, Targets t, Py_ssize_t row, double norm, double weight
-) noexcept nogil:
-    """The passive-aggressive steps; False for a row to skip."""
-    cdef Py_ssize_t c
-    cdef double step = 1.0
-    set_targets(s, t, row)
-    for c in range(s.o.k):
-        if r.track_loss:
-            s.o.loss_sum[c] += r.loss.value(s.o.y[c], s.o.p[c])
-        s.o.update[c] = signed_aggressiveness(r, s.o.y[c], s.o.p[c], norm, &step)
-        s.o.update[c] *= weight * s.o.ratio[c]
-    return step != 0.0
 
 
 cdef void step_one(
@@ -160,18 +145,6 @@ cdef void step_four(
         add_four(x, X.n_columns, s.steps, s, s.average)
 
 
-cdef inline Py_ssize_t next_row(
-    Ahead* a, const real* x, const index* columns, Rows X, Order order, Targets t
-) noexcept nogil:
-    cdef Py_ssize_t row = take(a, x, columns, X, order)
-    cdef Py_ssize_t later = a.rows[(a.head + AHEAD - 1) % AHEAD]
-    if later >= 0 and t.codes != NULL:
-        skpar_prefetch_span(t.codes + later, sizeof(int64_t))
-    elif later >= 0:
-        skpar_prefetch_span(t.values + later * t.k, t.k * sizeof(double))
-    return row
-
-
 cdef void pass_blocks(
     const real* x, const index* columns, Rows X, Targets t, Order order, Pass* s, Recipe r,
     Py_ssize_t lo, Py_ssize_t hi
@@ -190,6 +163,9 @@ cdef void pass_blocks(
                 rows[k] = next_row(&a, x, columns, X, order, t)
                 four[k] = x + rows[k] * X.n_columns
             step_four(four, rows, s, X, t, r)
+            s.since += 4
+            if 0 < s.meet_rows <= s.since:
+                meet(s, X, <real*>s.w)
     while a.left > 0:
         i = next_row(&a, x, columns, X, order, t)
         if X.sparse:
@@ -197,6 +173,11 @@ cdef void pass_blocks(
                      X, t, r)
         else:
             step_one(x + i * X.n_columns, <const index*>NULL, X.n_columns, i, s, X, t, r)
+        s.since += 1
+        if 0 < s.meet_rows <= s.since:
+            meet(s, X, <real*>s.w)
+    if s.meet_rows and s.since:
+        meet(s, X, <real*>s.w)
 
 
 cdef void* place(array, dtype, Py_ssize_t size) except? NULL:
@@ -255,10 +236,25 @@ cdef pass_many(Rows X, Targets t, Order order, state, Recipe r, span, bint softm
     s.places = NULL
     if t.codes != NULL and not softmax:
         s.places = <const int64_t*>pointer(state.places)
+    meeting = None if looks else state.meeting
+    s.meet_rows, s.since, s.lock = 0, 0, NULL
+    if meeting is not None:
+        join(&s, meeting, dtype, numbers)
     with nogil:
         dispatch(X, t, order, &s, r, lo, hi)
     if not looks:
         state.t, state.averaged = s.t, s.averaged
+
+
+cdef join(Pass* s, meeting, dtype, Py_ssize_t numbers):
+    """Where the pass meets other workers: at `rows`, `share` and `lock` of a Meeting."""
+    for k, state in enumerate((meeting.shared, meeting.snapshot)):
+        s.shared_w[k] = place(state.w, dtype, numbers)
+        s.shared_received[k] = place(state.received, dtype, numbers)
+        s.shared_intercept[k] = <double*>pointer(state.vectors) + s.o.size
+    s.meet_rows, s.share = meeting.rows, meeting.share
+    if meeting.lock is not None:
+        s.lock = (<Lock>meeting.lock).handle
 
 
 def norms_many(w):

@@ -4,6 +4,9 @@ from libc.stdint cimport int16_t, int64_t
 from skpar._kernels.records cimport Recipe, State
 from skpar._kernels.rows cimport real
 
+cdef class Lock:
+    cdef PyThread_type_lock handle
+
 cdef class Shared:
     cdef readonly object w, intercept, cursor, average, hot_columns, slots, last_total
     cdef public double safe_intercept_step, least_damping, t_start, averaged, average_intercept

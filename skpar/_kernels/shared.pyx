@@ -30,8 +30,6 @@ use_simd_level()
 cdef class Lock:
     """A lock that is taken without the GIL (the interpreter's own, so it sleeps, not spins)."""
 
-    cdef PyThread_type_lock handle
-
     def __cinit__(self):
         self.handle = PyThread_allocate_lock()
         if self.handle == NULL:
