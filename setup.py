@@ -1,5 +1,6 @@
 """The compiled part of the build: which kernels there are, and how to compile them."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,10 @@ DIRECTIVES = dict(
 
 
 class BuildKernels(build_ext):
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def build_extensions(self):
         msvc = self.compiler.compiler_type == "msvc"
         self.flags = ["/O2"] if msvc else [f for f in FLAGS if self.accepts(f)]

@@ -26,6 +26,8 @@ ENDED = 1e-7
 # Steps from which the rate of convergence is read where the model cannot be trusted.
 # A long tail shows over more of them only: of the two rates the slower counts.
 RATE_STEPS, LONG_RATE_STEPS = 3, 12
+# With no more than the Hessian's diagonal gains slow down in the end, after the series was read.
+LONG_TAIL = 2.0
 
 
 # The end of a line whose margins are known.
@@ -137,7 +139,8 @@ class Descent:
             return max(promised, 2.0 * self._ritz_gap())
         rate = max(self._rate(RATE_STEPS), self._rate(LONG_RATE_STEPS))
         rate = min(max(rate, 0.1), 0.98)
-        return max(promised, self.gains[-1] * rate / (1.0 - rate))
+        tail = LONG_TAIL if isinstance(self.hessian, Diagonal) else 1.0
+        return max(promised, tail * self.gains[-1] * rate / (1.0 - rate))
 
     def _rate(self, steps):
         """The mean factor from one gain to the next over the last steps."""

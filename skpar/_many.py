@@ -13,7 +13,7 @@ ENOUGH = 0.1
 MOST_TRIALS = 8
 MOST_HALVINGS = 30
 FLAT = 0.3
-RATE_STEPS = 3
+RATE_STEPS, LONG_RATE_STEPS = 3, 12
 LEAST_RATE = 0.5
 
 
@@ -90,11 +90,16 @@ class ManyDescent:
         if len(self.gains) < 2:
             return np.where(self.slopes == 0.0, promised, np.inf)
         # A renewed Hessian may quicken the pace again: of the last gains the larger counts, and
-        # no rate below the least.
-        gains = np.maximum(self.gains[-RATE_STEPS - 1 :], 0.0)
-        rate = (gains[-1] / np.maximum(gains[0], 1e-300)) ** (1.0 / (len(gains) - 1))
-        rate = np.clip(rate, LEAST_RATE, 0.95)
-        return np.maximum(promised, gains[-2:].max(axis=0) * rate / (1.0 - rate))
+        # no rate below the least. A long tail shows over many steps only.
+        rate = np.maximum(self._rate(RATE_STEPS), self._rate(LONG_RATE_STEPS))
+        rate = np.clip(rate, LEAST_RATE, 0.98)
+        last = np.maximum(self.gains[-2:], 0.0).max(axis=0)
+        return np.maximum(promised, last * rate / (1.0 - rate))
+
+    def _rate(self, steps):
+        """The mean factors from one gain to the next over the last steps."""
+        gains = np.maximum(self.gains[-steps - 1 :], 0.0)
+        return (gains[-1] / np.maximum(gains[0], 1e-300)) ** (1.0 / (len(gains) - 1))
 
     @property
     def stuck(self):
@@ -116,7 +121,7 @@ class ManyDescent:
             self.objective.release(self.point.x, self.point.margins)
             self._arrive(*trial)
         self.steps += 1
-        self.gains = [*self.gains[-RATE_STEPS:], values - self.values]
+        self.gains = [*self.gains[-LONG_RATE_STEPS:], values - self.values]
         if failed.all():
             self.hessian.forget()
         else:

@@ -11,6 +11,11 @@ import skpar._auto
 from skpar._data import Batch
 from skpar._dual import SMOOTH, DualAscent
 from skpar._kernels.dual import DualState, ascend, sum_rows
+from skpar._kernels.duals import DualsState
+from skpar._kernels.duals import ascend as ascend_many
+from skpar._kernels.duals import losses as losses_of_many
+from skpar._kernels.duals import margins as margins_of_many
+from skpar._kernels.outputs import Targets
 from skpar._least_squares import least_squares_for
 from skpar._objective import Objective
 from skpar._problem import Problem
@@ -118,7 +123,7 @@ def test_epoch_against_its_naive_twin(loss, index, dtype):
     fast, slow = states
     order = batch.order(False, None)
     rows = np.arange(60)
-    for _ in range(30):
+    for _ in range(15):
         ascend(batch.rows, fit.problem.loss_kernel(), order, fast, 0, order.n_blocks)
         slow.dual, w = naive_epoch(fit, slow, m, rows)
     # Both are at the dual's maximum by now; a step of the fast one may be a percent short.
@@ -195,3 +200,103 @@ def test_normal_equations_are_left_where_digits_are_missing():
     exact = solver(X, X @ [1.0, 2.0, 3.0])
     assert exact.best == pytest.approx(0.5e-12 * exact.w @ exact.w, rel=1e-6)
     assert solver(X * 1e160, noisy) is None
+
+
+# Many outputs in one read.
+def targets_of(loss, scores, k, rng):
+    """(arguments of `Targets`, a column of targets for each output, its rows' weights)."""
+    n = len(scores)
+    weights = rng.integers(0, 3, size=n).astype(float)
+    if loss in CLASSIFICATION:
+        codes = rng.integers(0, k, size=n)
+        factors = rng.uniform(0.5, 2.0, size=k)
+        hit = codes[:, None] == np.arange(k)
+        Y = np.where(hit, 1.0, 0.0 if loss == "log_loss" else -1.0)
+        own = weights[:, None] * np.where(hit, factors, 1.0)
+        return (codes, None, weights, np.arange(k), factors), Y, own
+    Y = scores[:, None] * rng.normal(size=k) + rng.normal(size=(n, k))
+    return (None, Y, weights, None, np.ones(k)), Y, np.repeat(weights[:, None], k, axis=1)
+
+
+@pytest.mark.parametrize("loss", SMOOTH)
+@pytest.mark.parametrize("k", [1, 3, 4, 13, 30])
+@pytest.mark.parametrize("kind", [(np.float64, np.int32), (np.float32, np.int64)], ids=str)
+def test_many_outputs_are_as_many_ascents(loss, k, kind):
+    X, scores = wide_rows(120, 900, dtype=kind[0], index=kind[1])
+    rng = np.random.default_rng(k)
+    parts, Y, weights = targets_of(loss, scores, k, rng)
+    kernel = fit_of(loss, X, scores).problem.loss_kernel()
+    m = np.asarray(X.mean(axis=0), np.float64).ravel()
+    along, squares, square = np.asarray(X @ m, np.float64), np.zeros(120), m @ m
+    batch = Batch.of(X, Y[:, 0])
+    sum_rows(batch.rows, np.zeros(120), np.zeros(900), squares)
+    order = batch.order(True, [3, 1], 4)
+    many = DualsState(batch.rows, 2.0, k, along, squares, square)
+    many.shift[:k] = rng.normal(size=k)
+    targets = Targets(*parts)
+    # A step at a kink of the slope may end on either side of it, both within a percent: these
+    # ascents are compared at the maximum.
+    epochs, apart = (100, 1e-4) if loss == "modified_huber" else (3, 1e-9)
+    for _ in range(epochs):
+        ascend_many(batch.rows, kernel, targets, order, many, 0, order.n_blocks)
+    margins = np.empty((120, many.k))
+    margins_of_many(batch.rows, many, margins)
+    totals = np.zeros((3, many.k))
+    losses_of_many(kernel, targets, margins, many.shift, totals)
+    for c in range(k):
+        own = Batch.of(X, Y[:, c], weights[:, c])
+        one = DualState(own.rows, 2.0, along, squares)
+        one.center_square, one.shift = square, many.shift[c]
+        for _ in range(epochs):
+            ascend(own.rows, kernel, order, one, 0, order.n_blocks)
+        np.testing.assert_allclose(many.dual[:, c], one.dual, atol=apart)
+        np.testing.assert_allclose(many.v[:, c], one.v, atol=apart)
+        used = weights[:, c] > 0
+        np.testing.assert_allclose(many.margin[used, c], one.margin[used], atol=apart)
+        plain = X @ one.v - one.v_center + one.sum / 2.0 * (square - along)
+        np.testing.assert_allclose(margins[:, c], plain, atol=max(apart, 1e-6))
+        p = margins[:, c] + one.shift
+        values = [kernel.py_value(y, z) for y, z in zip(Y[:, c], p, strict=True)]
+        slopes = [kernel.py_gradient(y, z) for y, z in zip(Y[:, c], p, strict=True)]
+        assert totals[0, c] == pytest.approx(weights[:, c] @ values, rel=1e-9)
+        assert totals[1, c] == pytest.approx(weights[:, c] @ slopes, rel=1e-7, abs=1e-9)
+    assert not many.v[:, k:].any()
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+@pytest.mark.parametrize("alpha", [1e-2, 1e-3, 1e-6])
+def test_classes_end_at_their_optima(cls, alpha):
+    X, scores = wide_rows(5000, 6000)
+    y = np.digitize(scores, [-1.5, -0.2, 0.5, 2.0])
+    est = cls(loss="log_loss", alpha=alpha, class_weight={0: 2.0}, random_state=0, max_iter=3000)
+    fits = [est.set_params(n_jobs=n).fit(X, y).coef_ for n in (1, 2, 4)]
+    np.testing.assert_array_equal(fits[0], fits[1])
+    np.testing.assert_array_equal(fits[0], fits[2])
+    if alpha >= 1e-3:
+        assert est.scheme_ == "dual-ascent"
+    reached = []
+    for k in range(5):
+        one = cls(loss="log_loss", alpha=alpha, tol=1e-8, random_state=0, max_iter=3000)
+        weights = np.where(y == k, 2.0 if k == 0 else 1.0, 1.0)
+        one.fit(X, y == k, sample_weight=weights)
+        least = objective(one, X, y == k, sample_weight=weights)
+        one.coef_, one.intercept_ = est.coef_[[k]], est.intercept_[[k]]
+        reached.append(objective(one, X, y == k, sample_weight=weights))
+        assert reached[-1] <= least * 1.001 + 1e-9
+    assert est.history_["objective"][-1] == pytest.approx(np.mean(reached), rel=1e-9)
+
+
+@pytest.mark.parametrize("cls", REGRESSORS)
+def test_targets_end_at_their_optima(cls):
+    X, scores = wide_rows(5000, 6000)
+    Y = scores[:, None] + np.random.default_rng(0).normal(size=(5000, 5))
+    est = cls(alpha=1e-2, n_jobs=2).fit(X, Y)
+    assert est.scheme_ == "dual-ascent"
+    for k in range(5):
+        ridge = Ridge(alpha=1e-2 * 5000, tol=1e-10).fit(X, Y[:, k])
+        one = cls(alpha=1e-2, n_jobs=1).fit(X, Y[:, k])
+        values = []
+        for coef, intercept in ((ridge.coef_, ridge.intercept_), (est.coef_[k], est.intercept_[k])):
+            one.coef_, one.intercept_ = coef, np.array([intercept])
+            values.append(objective(one, X, Y[:, k]))
+        assert values[1] <= values[0] * 1.001

@@ -87,6 +87,9 @@ def problem(name):
         data = load_shared(name)
         X, y, regression = data["X"], data["y"], data["task"] == "regression"
         y = y % 2 if name == "mnist" else y
+        # Every fourth or eighth row of the largest sets: eight workers have thousands each.
+        part = slice(None, None, {"mnist": 4, "kdd99": 8}.get(name, 1))
+        X, y = X[part], y[part]
     alpha = 1 / len(y)
     if regression:
         cls, best = ManyRegressor, Ridge(alpha=alpha * len(y))

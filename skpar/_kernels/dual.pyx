@@ -20,6 +20,7 @@ from skpar._kernels.rows cimport index, real
 
 cdef enum:
     MOST_TURNS = 50
+    PATIENCE = 8
 # A step ends where its equation holds to this share of what it started with.
 cdef double ENOUGH = 1e-2
 
@@ -73,10 +74,13 @@ cdef inline double landing(
     cdef double g = slope(loss, is_log_loss, y, p)
     cdef double begin = q * (a + s * g), value = begin, u = p, next
     cdef double low = min(p, p - begin), high = max(p, p - begin)
-    cdef int _turn
-    for _turn in range(MOST_TURNS):
+    cdef int turn
+    cdef bint newton
+    for turn in range(MOST_TURNS):
         next = u - value / (1.0 + q * s * bend(loss, is_log_loss, y, u, g))
-        u = next if low <= next <= high else 0.5 * (low + high)
+        # Where the slope has kinks Newton's steps may go back and forth between two points.
+        newton = low < next < high and (turn < PATIENCE or turn % 2 == 0)
+        u = next if newton else 0.5 * (low + high)
         g = slope(loss, is_log_loss, y, u)
         value = u - p + q * (a + s * g)
         if fabs(value) <= ENOUGH * fabs(begin):

@@ -59,6 +59,7 @@ SKPAR_DUALS(float, f32, int64_t, i64)
  * slopes 1 / (1 + exp(-u)) - y: Newton's steps inside a bracket, as `landing` in dual.pyx, for all
  * outputs of a row at once. `work` is room for 3 k numbers. */
 #define SKPAR_LANDING_TURNS 50
+#define SKPAR_LANDING_PATIENCE 8
 SKPAR_MAYBE SKPAR_WIDE static void duals_log_landing(ptrdiff_t k, const double *y, const double *s,
                                                      const double *p, const double *a, double q,
                                                      double enough, double *u, double *slope,
@@ -66,6 +67,7 @@ SKPAR_MAYBE SKPAR_WIDE static void duals_log_landing(ptrdiff_t k, const double *
     double *low = work, *high = work + k, *begin = work + 2 * k;
     for (int turn = 0; turn < SKPAR_LANDING_TURNS; turn++) {
         const int first = turn == 0, last = turn == SKPAR_LANDING_TURNS - 1;
+        const int newton = turn < SKPAR_LANDING_PATIENCE || turn % 2 == 0;
         ptrdiff_t open = 0;
         _Pragma("omp simd reduction(+ : open)") for (ptrdiff_t c = 0; c < k; c++) {
             const double at = first ? p[c] : u[c];
@@ -85,7 +87,7 @@ SKPAR_MAYBE SKPAR_WIDE static void duals_log_landing(ptrdiff_t k, const double *
             high[c] = above;
             begin[c] = wanted;
             slope[c] = g;
-            u[c] = done ? at : (next >= below && next <= above ? next : half);
+            u[c] = done ? at : (newton && next > below && next < above ? next : half);
             open += !done;
         }
         if (!open) break;

@@ -40,6 +40,7 @@ cdef extern from "duals.h" nogil:
 cdef enum:
     GROUP = 4
     MOST_TURNS = 50
+    PATIENCE = 8
     VECTORS = 10  # vectors of workspace
 # As in dual.pyx.
 cdef double ENOUGH = 1e-2
@@ -171,10 +172,13 @@ cdef inline double landing(
     cdef double g = loss.gradient(y, p)
     cdef double begin = q * (a + s * g), value = begin, u = p, next
     cdef double low = min(p, p - begin), high = max(p, p - begin)
-    cdef int _turn
-    for _turn in range(MOST_TURNS):
+    cdef int turn
+    cdef bint newton
+    for turn in range(MOST_TURNS):
         next = u - value / (1.0 + q * s * loss.curvature(y, u))
-        u = next if low <= next <= high else 0.5 * (low + high)
+        # Where the slope has kinks Newton's steps may go back and forth between two points.
+        newton = low < next < high and (turn < PATIENCE or turn % 2 == 0)
+        u = next if newton else 0.5 * (low + high)
         g = loss.gradient(y, u)
         value = u - p + q * (a + s * g)
         if fabs(value) <= ENOUGH * fabs(begin):
