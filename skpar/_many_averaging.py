@@ -22,8 +22,7 @@ LEAST_SAMPLE = 250
 class ManyAveraging(ManySteps):
     """Every shard trains each block of outputs for a round, then their mean is taken.
 
-    A function of the seed and the number of shards: blocks and workers change no bit but where
-    a round's worth is judged by blocks of a softmax, which has but one.
+    A function of the seed and the numbers of shards and blocks, not of the workers.
     """
 
     def __init__(self, fit, parts, softmax=False, n_blocks=1, n_shards=1):

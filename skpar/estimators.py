@@ -2,6 +2,7 @@
 
 from numbers import Integral
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skpar import _docs
@@ -13,7 +14,7 @@ from skpar._many_averaging import ManyAveraging
 from skpar._many_gradients import ManyGradients
 from skpar._many_lockfree import ManyLockFree
 from skpar._many_schemes import ManySteps
-from skpar._many_split import lines_of, split_of
+from skpar._many_split import split_of
 from skpar._regressor import BaseRegressor
 from skpar._schemes import (
     MIN_NUMBERS_PER_WORKER,
@@ -55,9 +56,10 @@ class _DataParallel:
         asked = getattr(self, "split", "auto")
         if self.n_shards is None:
             return split_of(asked, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
-        n_shards = min(self.n_shards, n_rows)
-        spare = min(max(1, n_workers // n_shards), lines_of(*size[1:3]))
-        return 1 if softmax or asked == "rows" else spare, n_shards
+        if self.n_shards == 1 and not softmax:
+            return (split_of(asked, n_workers, size, np.inf) or (1, 1))[0], 1
+        # Shards are merged with all outputs at once: blocks, which workers choose, would change bits.
+        return 1, min(self.n_shards, n_rows)
 
     def _make_many(self, fit, parts, softmax, plan):
         n_blocks, n_shards = plan

@@ -232,15 +232,18 @@ def test_every_scheme_reaches_what_one_worker_does(
 def test_both_splits_at_once(cls, dtype):
     """Blocks of the classes times shards of the rows."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(40_000, 20)).astype(dtype)
-    y = (X @ rng.normal(size=(20, 30)) + rng.gumbel(size=(40_000, 30))).argmax(axis=1)
-    common = dict(loss="log_loss", alpha=1e-2, learning_rate="invscaling", eta0=0.1, average=True)
-    common |= dict(max_iter=12, tol=None, random_state=0)
-    one = cls(**common).fit(X, y)
-    rows = {} if cls is HogwildClassifier else dict(n_shards=2)
-    both = cls(n_jobs=8, **rows, **common).fit(X, y)
-    n_lines = 4 if dtype == np.float64 else 2  # of 30 classes' weights
-    assert both.n_workers_ == (8 if cls is HogwildClassifier else 2 * n_lines)
+    X = rng.normal(size=(110_000, 20)).astype(dtype)
+    y = (X @ rng.normal(size=(20, 30)) + rng.gumbel(size=(110_000, 30))).argmax(axis=1)
+    common = dict(loss="log_loss", alpha=1e-2, learning_rate="optimal")
+    common |= dict(max_iter=6, tol=None, random_state=0, average=330_000)
+    # Shards of the rows are as far as shards are without blocks.
+    n_shards = (
+        2 if dtype == np.float64 else 4
+    )  # of 8 workers, one for each line of weights and shard
+    shards = {} if cls is HogwildClassifier else dict(n_shards=n_shards)
+    one = cls(**shards, **common).fit(X, y)
+    both = cls(n_jobs=8, **common).fit(X, y)
+    assert both.n_workers_ == 8
     assert both.scheme_ == ("lock-free" if cls is HogwildClassifier else "model-averaging")
     assert both.history_["objective"][-1] <= 1.01 * one.history_["objective"][-1]
 
@@ -250,7 +253,9 @@ def test_both_splits_at_once(cls, dtype):
 @pytest.mark.parametrize("multi_class", ["ovr", "multinomial"])
 @pytest.mark.parametrize("scheme", ["model-averaging", "gradient-averaging"])
 def test_shards_determine_the_bits(scheme, multi_class, dtype, layout):
-    X, y = large_problem("multiclass")
+    X = large_problem("multiclass")[0][:6000]
+    rng = np.random.default_rng(0)
+    y = (X @ rng.normal(size=(20, 20)) + rng.gumbel(size=(6000, 20))).argmax(axis=1)
     X = layout(X.astype(dtype))
     est = ParallelSGDClassifier(
         loss="log_loss", learning_rate="invscaling", eta0=0.1, n_shards=3, max_iter=3, tol=None,
