@@ -13,8 +13,10 @@ ENOUGH = 0.1
 MOST_TRIALS = 8
 MOST_HALVINGS = 30
 FLAT = 0.3
-RATE_STEPS = 3
-LEAST_RATE = 0.5
+RATE_STEPS = 4
+LEAST_RATE = 0.6
+# Orthant-wise steps creep where the set of zeros changes, for a while and again.
+LEAST_RATE_L1 = 0.8
 
 
 class ManyDescent:
@@ -89,12 +91,19 @@ class ManyDescent:
         promised = -0.5 * self.slopes
         if len(self.gains) < 2:
             return np.where(self.slopes == 0.0, promised, np.inf)
-        # A renewed Hessian may quicken the pace again: of the last gains the larger counts, and
-        # no rate below the least.
-        gains = np.maximum(self.gains[-RATE_STEPS - 1 :], 0.0)
-        rate = (gains[-1] / np.maximum(gains[0], 1e-300)) ** (1.0 / (len(gains) - 1))
-        rate = np.clip(rate, LEAST_RATE, 0.95)
-        return np.maximum(promised, gains[-2:].max(axis=0) * rate / (1.0 - rate))
+        # The gains of the last third of the steps and of the third before say how fast the
+        # distance shrinks: single gains are too uneven to tell.
+        m, least = max(2, len(self.gains) // 3), LEAST_RATE_L1 if self.l1 else LEAST_RATE
+        gains = np.maximum(self.gains, 0.0)
+        late, before = gains[-m:].sum(axis=0), gains[-2 * m : -m].sum(axis=0)
+        rate = np.clip(late / np.maximum(before, 1e-300), least, 0.95)
+        windows = late * rate / (1.0 - rate)
+        # Where the last gains shrink more slowly than those before, the windows do not show it yet.
+        last = gains[-RATE_STEPS:]
+        rate = (last[-1] / np.maximum(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
+        rate = np.clip(rate, least, 0.95)
+        steps = last[-2:].max(axis=0) * rate / (1.0 - rate)
+        return np.maximum(promised, np.maximum(windows, steps))
 
     @property
     def stuck(self):
@@ -116,7 +125,7 @@ class ManyDescent:
             self.objective.release(self.point.x, self.point.margins)
             self._arrive(*trial)
         self.steps += 1
-        self.gains = [*self.gains[-RATE_STEPS:], values - self.values]
+        self.gains.append(values - self.values)
         if failed.all():
             self.hessian.forget()
         else:

@@ -4,6 +4,8 @@ Shalev-Shwartz & Zhang 2013. The distance between the objective and its dual say
 optimum may be below, for the intercepts at hand; what they may still gain is estimated.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -20,8 +22,8 @@ ROUNDS, MORE_ROUNDS, LONG = 2, 4, 2.0
 # Multiply-adds between two looks at the interpreter; rows between two steps of the intercepts.
 CHUNK = 1 << 22
 INTERCEPT_ROWS = 32
-# The estimate of what the intercepts may gain holds for weights that stay as they are.
-CAUTION = 4.0
+# What the intercepts may gain is estimated.
+CAUTION = 2.0
 
 
 def squared_norms(batch):
@@ -43,7 +45,8 @@ class DualBlock:
     """Some of the outputs: their weights, and the dual variables of all rows."""
 
     def __init__(self, fit, parts, outputs, softmax, norms):
-        n, start = fit.batch.n_rows, fit.start
+        # Sums of many small steps: in double precision whatever the rows are.
+        n, start = fit.batch.n_rows, replace(fit.start, w=fit.start.w.astype(np.float64))
         codes, _, weights, classes, factors = parts
         places = np.full(len(factors) if softmax else int(classes.max()) + 1, -1, np.int64)
         places[classes[outputs]] = np.arange(len(outputs))
@@ -77,6 +80,8 @@ class DualSteps:
         self.fit, self.softmax, self.k = fit, softmax, len(parts[4])
         self.n_workers = 1 if softmax else min(n_blocks, self.k)
         blocks = np.array_split(np.arange(self.k), self.n_workers)
+        mean = np.bincount(fit.batch.columns, fit.batch.values) / fit.batch.n_rows
+        self.mean_norm = float(mean @ mean)
         self.blocks = [DualBlock(fit, parts, own, softmax, norms) for own in blocks]
 
     @staticmethod
@@ -85,7 +90,7 @@ class DualSteps:
         problem, k = fit.problem, len(parts[4])
         if problem.loss != "log_loss" or problem.l1 or not problem.l2 or parts[0] is None:
             return False
-        small = fit.batch.n_rows * (k + 8) <= MOST_DUALS and fit.batch.values.dtype == np.float64
+        small = fit.batch.n_rows * (k + 8) <= MOST_DUALS
         return small and not fit.start.w.any() and longest_step(fit, parts, norms) <= MOST_STEP
 
     def epoch(self, number, steps=None):
@@ -124,7 +129,10 @@ class DualSteps:
             terms = -b * sums / n - 0.5 * l2 * squares
             gains = np.zeros_like(sums)
             if self.fit.problem.fit_intercept:
-                gains = (sums / n) ** 2 / np.maximum(2.0 * curves / n, 1e-12)
+                # The weights follow an intercept, by the mean row at least, which flattens the
+                # minimum over them: its curvature is the Schur complement of that row.
+                h = np.maximum(curves / n, 1e-12)
+                gains = 0.5 * (sums / n) ** 2 * (h * self.mean_norm + l2) / (h * l2)
             if self.softmax:
                 terms, gains = terms.sum(keepdims=True), gains.sum(keepdims=True)
             own = slice(None) if self.softmax else block.outputs

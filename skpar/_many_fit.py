@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._auto import CAUTION, NOTHING, SEARCH_ROWS
+from skpar._auto import NOTHING, SEARCH_ROWS
 from skpar._data import Batch
 from skpar._many import ManyDescent
 from skpar._many_auto import find_many_step
@@ -24,6 +24,8 @@ WORTH_LEAVING = 0.5
 # unit of what `tol` allows.
 MOST_EPOCHS = 6
 WORTH_AN_EPOCH = 0.2
+# The estimated distance may take this share of what `tol` allows.
+CAUTION = 0.25
 # The dual's bound may take this share of what `tol` allows; it must shrink by so much an epoch.
 DUAL_CAUTION = 0.5
 SHRINKING = 0.8
@@ -78,6 +80,8 @@ class ManyFit:
         self.fixed_intercept = np.array(fit.start.intercept, dtype=np.float64)
         self.x = self._packed(fit.start)
         self.values = np.full(self.objective.n_objectives, np.inf)
+        if fit.start.w.any():
+            self.values = self.objective.values(self.x, fit.problem.l1)
         self.active = np.arange(self.objective.n_objectives)
         self.descent, self.scheme = None, None
         self.name, self.n_workers = "full-gradient", self.objective.n_workers
