@@ -14,9 +14,9 @@ MOST_TRIALS = 8
 MOST_HALVINGS = 30
 FLAT = 0.3
 RATE_STEPS = 4
-LEAST_RATE = 0.6
-# Orthant-wise steps creep where the set of zeros changes, for a while and again.
-LEAST_RATE_L1 = 0.8
+# Of what the distance shrinks to in a step, at best: with Hessians, with their diagonals, and of
+# orthant-wise steps, which creep where the set of zeros changes, for a while and again.
+LEAST_RATE, LEAST_RATE_DIAGONAL, LEAST_RATE_L1 = 0.5, 0.7, 0.8
 
 
 class ManyDescent:
@@ -93,7 +93,9 @@ class ManyDescent:
             return np.where(self.slopes == 0.0, promised, np.inf)
         # The gains of the last third of the steps and of the third before say how fast the
         # distance shrinks: single gains are too uneven to tell.
-        m, least = max(2, len(self.gains) // 3), LEAST_RATE_L1 if self.l1 else LEAST_RATE
+        m, least = max(2, len(self.gains) // 3), LEAST_RATE
+        if self.hessian.guesses:
+            least = LEAST_RATE_L1 if self.l1 else LEAST_RATE_DIAGONAL
         gains = np.maximum(self.gains, 0.0)
         late, before = gains[-m:].sum(axis=0), gains[-2 * m : -m].sum(axis=0)
         rate = np.clip(late / np.maximum(before, 1e-300), least, 0.95)
