@@ -164,7 +164,8 @@ eta0_ : float
     The first step size in use; 1 where 'auto' needed full gradients alone.
 scheme_ : str
     The scheme in use: 'full-gradient' where 'auto' needed no stochastic steps, 'sequential'
-    where one worker was enough.
+    where one worker was enough, 'dual' where many classes of wide sparse rows were fitted by dual
+    coordinate ascent.
 n_workers_ : int
     Workers in use.
 """
