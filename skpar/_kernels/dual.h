@@ -87,10 +87,32 @@ SKPAR_MAYBE static void dual_intercepts(skpar_dual *o) {
     }
 }
 
+/* The margins of few outputs stay in registers. */
+#define SKPAR_DUAL_FIXED(number)                                                                   \
+    case number: {                                                                                 \
+        double sum[number];                                                                        \
+        for (int c = 0; c < number; c++) sum[c] = o->b[c];                                         \
+        for (ptrdiff_t j = 0; j < m; j++) {                                                        \
+            const double xj = (double)x[j], *wj = o->w + columns[j] * (number);                    \
+            if (j + SKPAR_ROWS_AHEAD < m)                                                          \
+                for (int c = 0; c < number; c += 8)                                                \
+                    SKPAR_AHEAD(o->w + columns[j + SKPAR_ROWS_AHEAD] * (number) + c);              \
+            _Pragma("omp simd") for (int c = 0; c < number; c++) sum[c] += xj * wj[c];             \
+        }                                                                                          \
+        for (int c = 0; c < number; c++) o->p[c] = sum[c];                                         \
+        return;                                                                                    \
+    }
+
 #define SKPAR_DUAL(real, suffix, index, kind)                                                      \
     SKPAR_MAYBE SKPAR_WIDE static void dual_margins_##suffix##_##kind(                             \
         const skpar_dual *o, const real *x, const index *columns, ptrdiff_t m) {                   \
         const ptrdiff_t size = o->size;                                                            \
+        switch (size) {                                                                            \
+            SKPAR_DUAL_FIXED(8)                                                                    \
+            SKPAR_DUAL_FIXED(16)                                                                   \
+            SKPAR_DUAL_FIXED(24)                                                                   \
+            SKPAR_DUAL_FIXED(32)                                                                   \
+        }                                                                                          \
         for (ptrdiff_t c = 0; c < size; c++) o->p[c] = o->b[c];                                    \
         for (ptrdiff_t j = 0; j < m; j++) {                                                        \
             const double xj = (double)x[j], *wj = o->w + columns[j] * size;                        \
