@@ -96,6 +96,8 @@ class ManyDescent:
         m, least = max(2, len(self.gains) // 3), LEAST_RATE
         if self.hessian.guesses:
             least = LEAST_RATE_L1 if self.l1 else LEAST_RATE_DIAGONAL
+        else:
+            m = min(m, RATE_STEPS)  # Hessians make the pace even
         gains = np.maximum(self.gains, 0.0)
         late, before = gains[-m:].sum(axis=0), gains[-2 * m : -m].sum(axis=0)
         rate = np.clip(late / np.maximum(before, 1e-300), least, 0.95)
