@@ -11,7 +11,7 @@ from skpar._auto import NOTHING, SEARCH_ROWS
 from skpar._data import Batch
 from skpar._many import ManyDescent
 from skpar._many_auto import find_many_step
-from skpar._many_dual import DualSteps, squared_norms
+from skpar._softmax_dual import DualSteps, squared_norms
 from skpar._many_hessian import has_blocks
 from skpar._many_schemes import ManySteps
 from skpar._many_state import INTERCEPT, SCALE

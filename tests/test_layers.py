@@ -32,7 +32,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_train"},
     {"_auto"},
     {"_averaging", "_gradients"},
-    {"_descent", "_many", "_small", "_lockfree", "_many_schemes", "_many_dual"},
+    {"_descent", "_many", "_small", "_lockfree", "_many_schemes", "_softmax_dual"},
     {"_many_hessian"},
     {"_newton", "_outputs", "_merging"},
     {"_vectors", "_objective", "_predict", "_schemes", "_show_versions"},

@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.records cimport Rows, pointer
 
-cdef extern from "dual.h" nogil:
+cdef extern from "softmax_dual.h" nogil:
     ctypedef struct skpar_dual:
         Py_ssize_t k, size, n
         int softmax, rounds, intercept

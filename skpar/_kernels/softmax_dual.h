@@ -2,8 +2,8 @@
  * all others (Shalev-Shwartz & Zhang 2013). w = X' beta / (l2 n) throughout, so that no step size
  * is needed and the distance to the optimum has a bound. Beta is minus the weighted slope of the
  * row's loss at the optimum; the intercepts are multipliers of sum beta = 0. */
-#ifndef SKPAR_DUAL_H
-#define SKPAR_DUAL_H
+#ifndef SKPAR_SOFTMAX_DUAL_H
+#define SKPAR_SOFTMAX_DUAL_H
 
 #include "outputs.h"
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skpar._data import Batch
 from skpar._kernels.vectors import combination, products
-from skpar._many_dual import DualSteps, squared_norms
+from skpar._softmax_dual import DualSteps, squared_norms
 from skpar._outputs import ManyObjective
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights

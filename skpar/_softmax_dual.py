@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 
-from skpar._kernels.dual import Dual
+from skpar._kernels.softmax_dual import Dual
 from skpar._many_state import INTERCEPT, ManyState
 
 # A step of a row moves its own margin by this much at most, in units of the loss's slope; where
