@@ -13,8 +13,10 @@ ENOUGH = 0.1
 MOST_TRIALS = 8
 MOST_HALVINGS = 30
 FLAT = 0.3
-RATE_STEPS, LONG_RATE_STEPS = 3, 12
-LEAST_RATE = 0.5
+RATE_STEPS = 4
+# Of what the distance shrinks to in a step, at best: with Hessians, with their diagonals, and of
+# orthant-wise steps, which creep where the set of zeros changes, for a while and again.
+LEAST_RATE, LEAST_RATE_DIAGONAL, LEAST_RATE_L1 = 0.5, 0.7, 0.8
 
 
 class ManyDescent:
@@ -89,17 +91,23 @@ class ManyDescent:
         promised = -0.5 * self.slopes
         if len(self.gains) < 2:
             return np.where(self.slopes == 0.0, promised, np.inf)
-        # A renewed Hessian may quicken the pace again: of the last gains the larger counts, and
-        # no rate below the least. A long tail shows over many steps only.
-        rate = np.maximum(self._rate(RATE_STEPS), self._rate(LONG_RATE_STEPS))
-        rate = np.clip(rate, LEAST_RATE, 0.98)
-        last = np.maximum(self.gains[-2:], 0.0).max(axis=0)
-        return np.maximum(promised, last * rate / (1.0 - rate))
-
-    def _rate(self, steps):
-        """The mean factors from one gain to the next over the last steps."""
-        gains = np.maximum(self.gains[-steps - 1 :], 0.0)
-        return (gains[-1] / np.maximum(gains[0], 1e-300)) ** (1.0 / (len(gains) - 1))
+        # The gains of the last third of the steps and of the third before say how fast the
+        # distance shrinks: single gains are too uneven to tell.
+        m, least = max(2, len(self.gains) // 3), LEAST_RATE
+        if self.hessian.guesses:
+            least = LEAST_RATE_L1 if self.l1 else LEAST_RATE_DIAGONAL
+        else:
+            m = min(m, RATE_STEPS)  # Hessians make the pace even
+        gains = np.maximum(self.gains, 0.0)
+        late, before = gains[-m:].sum(axis=0), gains[-2 * m : -m].sum(axis=0)
+        rate = np.clip(late / np.maximum(before, 1e-300), least, 0.95)
+        windows = late * rate / (1.0 - rate)
+        # Where the last gains shrink more slowly than those before, the windows do not show it yet.
+        last = gains[-RATE_STEPS:]
+        rate = (last[-1] / np.maximum(last[0], 1e-300)) ** (1.0 / (len(last) - 1))
+        rate = np.clip(rate, least, 0.95)
+        steps = last[-2:].max(axis=0) * rate / (1.0 - rate)
+        return np.maximum(promised, np.maximum(windows, steps))
 
     @property
     def stuck(self):
@@ -121,7 +129,7 @@ class ManyDescent:
             self.objective.release(self.point.x, self.point.margins)
             self._arrive(*trial)
         self.steps += 1
-        self.gains = [*self.gains[-LONG_RATE_STEPS:], values - self.values]
+        self.gains.append(values - self.values)
         if failed.all():
             self.hessian.forget()
         else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._auto import CAUTION, NOTHING, SEARCH_ROWS
+from skpar._auto import NOTHING, SEARCH_ROWS
 from skpar._data import Batch
 from skpar._many import ManyDescent
 from skpar._many_auto import find_many_step
@@ -17,13 +17,19 @@ from skpar._many_schemes import ManySteps
 from skpar._many_state import INTERCEPT, SCALE
 from skpar._outputs import ManyObjective, take
 from skpar._schemes import Weights
+from skpar._softmax_dual import DualSteps, squared_norms
 
 # Outputs at their optimum are left out of the passes once they are this share of those in work.
 WORTH_LEAVING = 0.5
 # Epochs of stochastic steps: they go on while each gains this much of the objective, for each
 # unit of what `tol` allows.
 MOST_EPOCHS = 6
-WORTH_AN_EPOCH = 1.0
+WORTH_AN_EPOCH = 0.2
+# The estimated distance may take this share of what `tol` allows.
+CAUTION = 0.25
+# The dual's bound may take this share of what `tol` allows; it must shrink by so much an epoch.
+DUAL_CAUTION = 0.5
+SHRINKING = 0.8
 
 
 def starts_with_steps(X):
@@ -79,11 +85,13 @@ class ManyFit:
         self.descent, self.scheme, self.dual = None, None, None
         self.name, self.n_workers = "full-gradient", self.objective.n_workers
         self.step_size = self.eta0 = 1.0
-        self.finished = False
+        self.gap, self.finished = np.inf, False
         if batch.sparse and starts_with_steps(batch.matrix()):
             self._prepare_start(parts, n_blocks)
         if self.dual is None:
             self.x = self._packed(fit.start)
+        if fit.start.w.any():
+            self.values = self.objective.values(self.x, fit.problem.l1)
 
     def _prepare_start(self, parts, n_blocks):
         """Ascent of the duals where it is fast, else stochastic steps."""
@@ -126,12 +134,16 @@ class ManyFit:
     # -- stochastic steps -----------------------------------------------------------------
 
     def _prepare_steps(self, parts, n_blocks):
-        sample, own = narrow(self.fit, parts)
-        self.eta0 = find_many_step(sample, own, self.softmax, averaged=False)
-        problem = replace(self.problem, eta0=self.eta0, average=0)
         start = replace(self.fit.start, average=None)
+        problem = replace(self.problem, average=0)
         self.fit = replace(self.fit, problem=problem, start=start, track_loss=False)
-        self.scheme = ManySteps(self.fit, parts, self.softmax, n_blocks)
+        norms = squared_norms(self.fit.batch) if self.softmax else None
+        if self.softmax and DualSteps.suits(self.fit, parts, norms):
+            self.scheme = DualSteps(self.fit, parts, self.softmax, n_blocks, norms)
+        else:
+            self.eta0 = find_many_step(*narrow(self.fit, parts), self.softmax, averaged=False)
+            self.fit = replace(self.fit, problem=replace(problem, eta0=self.eta0))
+            self.scheme = ManySteps(self.fit, parts, self.softmax, n_blocks)
         self.name, self.n_workers = self.scheme.name, self.scheme.n_workers
 
     def _iterate(self):
@@ -152,18 +164,31 @@ class ManyFit:
         return x
 
     def _stochastic_epoch(self, number):
-        self.scheme.epoch(number, np.full(self.objective.k, self.eta0))
+        scheme = self.scheme
+        scheme.epoch(number, np.full(self.objective.k, self.eta0))
         x = self._iterate()
         values = self.objective.values(x, self.problem.l1)
         gain = float((self.values - values).sum())
         if gain > 0.0:
             x, self.x, self.values = self.x, x, values
         self.objective.release(x)
+        if isinstance(scheme, DualSteps):
+            self._judge_dual(scheme.gaps(values), values, gain > 0.0)
+            return
         worth = WORTH_AN_EPOCH * self.tol * float(values.sum())
         if not gain > worth or number + 1 >= MOST_EPOCHS:
             self.scheme = None
         recipe = self.fit.recipe(self.eta0)
         self.step_size = recipe.step_size(1.0 + (number + 1) * self.fit.batch.n_rows)
+
+    def _judge_dual(self, gaps, values, gained):
+        """End the fit where the bounds allow it, or the dual ascent where they shrink no more."""
+        allowed = DUAL_CAUTION * self.tol * np.abs(values)
+        self.finished = bool(np.all(gaps <= allowed)) and gained
+        shrinks = float(gaps.sum()) < SHRINKING * self.gap
+        self.gap = float(gaps.sum())
+        if not (self.finished or shrinks):
+            self.scheme = None
 
     # -- full gradients -------------------------------------------------------------------
 
@@ -196,6 +221,8 @@ class ManyFit:
 
     def step(self, number):
         """One epoch; False where none was needed, because the optimum is reached."""
+        if self.finished:
+            return False
         if self.dual is not None:
             self._dual_epoch(number)
             return True

@@ -14,7 +14,9 @@ MOST_COLUMNS = 1500
 # Rows of a sampled Hessian for each column; its multiply-adds for each number read in a pass.
 ROWS_PER_COLUMN = 3
 MOST_WORK = 60
-PAIRS_WITH_BLOCKS, PAIRS_WITH_DIAGONAL = 20, 6
+PAIRS_WITH_BLOCKS = 20
+# With a diagonal, so many pairs as are worth their memory's time.
+FEWEST_PAIRS, MOST_PAIRS, PAIR_NUMBERS = 6, 30, 1 << 22
 # Steps after which the Hessian is taken anew: the first was that of weights 0, far away.
 RENEWED_AT = (0, 3, 8, 20, 50, 100, 200)
 JITTER = 1e-9
@@ -207,6 +209,8 @@ class Diagonals:
 
     def __init__(self, objective, curvatures):
         self.frame = diagonal_frame(objective, curvatures)
+        numbers = objective.size * objective.k
+        self.most = int(np.clip(PAIR_NUMBERS // numbers, FEWEST_PAIRS, MOST_PAIRS))
         self.forget()
 
     def renew(self, objective, margins):
@@ -231,7 +235,7 @@ class Diagonals:
             self._inner_products(objective, change)
         self.steps.append(step)
         self.changes.append(change)
-        if len(self.steps) > PAIRS_WITH_DIAGONAL:
+        if len(self.steps) > self.most:
             objective.release(self.steps.pop(0), self.changes.pop(0))
         self.pending = True
 

@@ -6,6 +6,7 @@ the same bits for any number of workers, as in `_objective`.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -70,34 +71,32 @@ class ManyObjective(Vectors):
         self.chunk = max(64, min(CHUNK_ROWS, CHUNK_NUMBERS // max(1, self.d)))
         # A number read is worth k multiply-adds, some of which it takes to read it.
         self.work = batch.work * (1.0 + self.k / READ_WORTH)
-        self.by_columns, self._columns = False, columns
+        # Whether gradients come from the columns: where these are not too much memory.
+        self.turned = batch.sparse and len(batch.values) <= MOST_TURNED
+        self._columns = columns
         if batch.sparse:
             self.chunk = CHUNK_ROWS
-            self._cut_rows()
+            self._span_rows()
 
-    def _cut_rows(self):
-        """Spans of sparse rows, and whether gradients are summed from their columns."""
-        batch = self.batch
-        self.by_columns = self._columns is not None or len(batch.values) <= MOST_TURNED
-        if self.by_columns:
-            parts = int(np.clip(self.work / SPAN_NUMBERS, 1, MOST_PARTS))
-        else:
-            most = min(MOST_PARTS, self.work / (2 * SPAN_NUMBERS), batch.work / (8 * self.d))
-            parts = 2 * int(max(1, most))
-        self.base.spans = cut(self.base.order.n_blocks, parts)
+    def _span_rows(self):
+        """Spans of sparse rows; where gradients are summed by rows, each has sums of its own."""
+        parts = np.clip(self.work / SPAN_NUMBERS, 1, MOST_PARTS)
+        if not self.turned:
+            parts = 2 * max(1, min(parts / 2, self.batch.work / (8 * self.d)))
+        self.base.spans = cut(self.base.order.n_blocks, int(parts))
 
     @property
     def columns(self):
-        """Sparse rows by columns: made once a gradient wants them."""
+        """Sparse rows by columns, made where they are first needed."""
         if self._columns is None:
             self._columns = Batch.of(self.batch.matrix().T.tocsr(), np.zeros(self.d))
         return self._columns
 
-    @property
+    @cached_property
     def column_spans(self):
-        """Spans of the columns: one costs its numbers, and its row of the result."""
-        starts, parts = self.columns.starts, len(self.base.spans)
-        cost = starts + np.arange(self.d + 1)
+        """Spans of columns: one costs its numbers, and its row of the result."""
+        cost = self.columns.starts + np.arange(self.d + 1)
+        parts = len(self.base.spans)
         edges = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
         return list(pairwise(np.unique([0, *edges, self.d]).tolist()))
 
@@ -137,7 +136,7 @@ class ManyObjective(Vectors):
         """The point x: one pass over the rows, half a one where its margins are known."""
         known = margins is not None
         margins = margins if known else self.room(self.n, self.dtype)
-        both = self._by_columns if self.by_columns else self._by_rows
+        both = self._by_columns if self.turned else self._by_rows
         losses, gradient = both(self._split(x), margins, known)
         coef, l2, d = x[: self.d], self.problem.l2, self.d
         if l2:
@@ -213,7 +212,7 @@ class ManyObjective(Vectors):
     def mean_squares(self, factors):
         """sum_i a_ik x_ij^2 / n of sparse rows, shape (d, k); a of the data's dtype."""
         result = np.zeros((self.d, self.k))
-        if not self.by_columns:
+        if not self.turned:
             X = self.batch.matrix()
             return np.asarray(X.power(2).T @ factors, np.float64) / self.n
         squares = replace(self.columns, values=self.columns.values**2)

@@ -36,7 +36,8 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_many_gradients"},
     {"_many_averaging", "_many_lockfree"},
     {"_averaging", "_gradients"},
-    {"_descent", "_least_squares", "_many", "_many_dual", "_lockfree", "_many_schemes"},
+    {"_descent", "_least_squares", "_many", "_many_dual", "_softmax_dual", "_lockfree"}
+    | {"_many_schemes"},
     {"_dual", "_many_hessian", "_small"},
     {"_newton", "_outputs", "_merging"},
     {"_vectors", "_objective", "_predict", "_schemes", "_show_versions"},

@@ -1,0 +1,107 @@
+"""Dual coordinate ascent for many outputs: log loss of each (one-vs-rest) or softmax of all."""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t
+
+from skpar._kernels.records cimport Rows, pointer
+
+cdef extern from "softmax_dual.h" nogil:
+    ctypedef struct skpar_dual:
+        Py_ssize_t k, size, n
+        int softmax, rounds, intercept
+        double inverse, seen
+        const double *squares
+        const double *weights
+        const double *factors
+        const int64_t *places
+        double *w
+        double *beta
+        double *b
+        double *sum
+        double *curve
+        double *p
+        double *s
+        double *d
+        double *z
+        double *share
+    void dual_pass_f64_i32(skpar_dual*, const double*, const int32_t*, const int64_t*,
+                           const int64_t*, Py_ssize_t)
+    void dual_pass_f64_i64(skpar_dual*, const double*, const int64_t*, const int64_t*,
+                           const int64_t*, Py_ssize_t)
+    void dual_pass_f32_i32(skpar_dual*, const float*, const int32_t*, const int64_t*,
+                           const int64_t*, Py_ssize_t)
+    void dual_pass_f32_i64(skpar_dual*, const float*, const int64_t*, const int64_t*,
+                           const int64_t*, Py_ssize_t)
+    void dual_entropies(const skpar_dual*, Py_ssize_t, Py_ssize_t, double*)
+
+
+cdef void* numbers(array, dtype, Py_ssize_t size) except? NULL:
+    if array is None:
+        return NULL
+    if array.dtype != dtype or array.size != size or not array.flags.c_contiguous:
+        raise ValueError(f"kernels need {size} contiguous numbers of {np.dtype(dtype)}")
+    return pointer(array)
+
+
+cdef class Dual:
+    """Weights of some outputs and the dual variables of all rows.
+
+    `w` (features, size), `beta` (rows, size) and `vectors` (8, size: intercepts, sums of beta,
+    curvatures, room) belong to the caller; `places` (int64) says which of the outputs a row's
+    class is, -1 for none. `scale` is 1 / (l2 n).
+    """
+
+    cdef skpar_dual o
+    cdef readonly object keep_alive
+    cdef Py_ssize_t n_columns
+
+    def __init__(self, w, beta, vectors, squares, weights, factors, places, double scale,
+                 *, Py_ssize_t k, bint softmax, bint intercept, int rounds):
+        cdef Py_ssize_t n = len(beta), size = w.shape[1]
+        f = np.float64
+        self.keep_alive = (w, beta, vectors, squares, weights, factors, places)
+        self.n_columns = len(w)
+        if size % 8 or k > size:
+            raise ValueError("kernels need rows of a multiple of 8 numbers")
+        self.o.k, self.o.size, self.o.n = k, size, n
+        self.o.softmax, self.o.rounds, self.o.intercept = softmax, rounds, intercept
+        self.o.inverse, self.o.seen = scale, 0.0
+        self.o.w = <double*>numbers(w, f, self.n_columns * size)
+        self.o.beta = <double*>numbers(beta, f, n * size)
+        self.o.squares = <const double*>numbers(squares, f, n)
+        self.o.weights = <const double*>numbers(weights, f, n)
+        self.o.factors = <const double*>numbers(factors, f, k)
+        self.o.places = <const int64_t*>numbers(places, np.int64, n)
+        cdef double* v = <double*>numbers(vectors, f, 8 * size)
+        self.o.b, self.o.sum, self.o.curve, self.o.p = v, v + size, v + 2 * size, v + 3 * size
+        self.o.s, self.o.d, self.o.z = v + 4 * size, v + 5 * size, v + 6 * size
+        self.o.share = v + 7 * size
+
+    def run(self, Rows X, rows):
+        """A step for each of the rows, one after another, without the GIL."""
+        cdef Py_ssize_t m = len(rows)
+        cdef const int64_t* at = <const int64_t*>numbers(rows, np.int64, m)
+        if X.n_rows != self.o.n or X.n_columns != self.n_columns or not X.sparse:
+            raise ValueError("the rows are not those of the dual variables")
+        with nogil:
+            if X.is_double and X.wide:
+                dual_pass_f64_i64(&self.o, <const double*>X.values, <const int64_t*>X.columns,
+                                  X.starts, at, m)
+            elif X.is_double:
+                dual_pass_f64_i32(&self.o, <const double*>X.values, <const int32_t*>X.columns,
+                                  X.starts, at, m)
+            elif X.wide:
+                dual_pass_f32_i64(&self.o, <const float*>X.values, <const int64_t*>X.columns,
+                                  X.starts, at, m)
+            else:
+                dual_pass_f32_i32(&self.o, <const float*>X.values, <const int32_t*>X.columns,
+                                  X.starts, at, m)
+
+    def entropies(self):
+        """The sums of the rows' weighted entropies: one an output, or one of a softmax."""
+        totals = np.zeros(1 if self.o.softmax else self.o.k)
+        cdef double* sums = <double*>pointer(totals)
+        with nogil:
+            dual_entropies(&self.o, 0, self.o.n, sums)
+        return totals
