@@ -152,9 +152,9 @@ def least(multi_class, fit_intercept, alpha):
 @pytest.mark.parametrize(
     ("alpha", "fit_intercept", "dtype", "scheme"),
     [
-        (1e-2, True, np.float64, "dual"),
-        (1e-3, True, np.float32, "dual"),
-        (1e-3, False, np.float64, "dual"),
+        (1e-2, True, np.float64, "dual-ascent"),
+        (1e-3, True, np.float32, "dual-ascent"),
+        (1e-3, False, np.float64, "dual-ascent"),
         (1e-5, True, np.float64, None),
         (1e-5, False, np.float32, None),
     ],
@@ -165,7 +165,7 @@ def test_wide_rows_reach_the_optimum(cls, multi_class, alpha, fit_intercept, dty
     model = cls(multi_class=multi_class, class_weight=CLASS_WEIGHT, **params)
     model.fit(X.astype(dtype), y, sample_weight=WEIGHTS)
     assert model.coef_.dtype == dtype
-    assert (model.scheme_ == "dual") == (scheme == "dual")
+    assert (model.scheme_ == "dual-ascent") == (scheme == "dual-ascent")
     got = value_of(model, X, y, WEIGHTS, CLASS_WEIGHT)
     np.testing.assert_allclose(model.history_["objective"][-1], got, rtol=1e-4)
     assert got <= least(multi_class, fit_intercept, alpha) * 1.001
@@ -219,9 +219,9 @@ def test_warm_start_of_wide_rows_goes_on():
     X, y = wide_rows()
     model = CLASSIFIERS[1](loss="log_loss", alpha=1e-3, warm_start=True).fit(X, y)
     first = value_of(model, X, y)
-    assert model.scheme_ == "dual"
+    assert model.scheme_ == "dual-ascent"
     assert value_of(model.fit(X, y), X, y) <= first * (1 + 1e-6)
-    assert model.scheme_ != "dual"  # which starts at weights 0
+    assert model.scheme_ != "dual-ascent"  # which starts at weights 0
 
 
 def test_a_weak_penalty_or_heavy_rows_do_without_the_dual():
