@@ -234,7 +234,7 @@ def test_both_splits_at_once(cls, dtype):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(110_000, 20)).astype(dtype)
     y = (X @ rng.normal(size=(20, 30)) + rng.gumbel(size=(110_000, 30))).argmax(axis=1)
-    common = dict(loss="log_loss", alpha=1e-2, learning_rate="optimal")
+    common = dict(loss="log_loss", alpha=1e-2, learning_rate="invscaling", eta0=0.1)
     common |= dict(max_iter=6, tol=None, random_state=0, average=330_000)
     # Shards of the rows are as far as shards are without blocks.
     n_shards = (
