@@ -54,6 +54,9 @@ class _DataParallel:
         if not softmax and (self.scheme != "model-averaging" or self.inner_n_jobs is not None):
             return None
         asked = getattr(self, "split", "auto")
+        if not softmax and (self.n_shards not in (None, 1) or not self._team().on_threads):
+            # Shards of one output may be anywhere, with the same bits.
+            return None
         if self.n_shards is None:
             return split_of(asked, n_workers, size, MIN_NUMBERS_PER_SHARD, softmax)
         if self.n_shards == 1 and not softmax:
