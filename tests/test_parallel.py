@@ -370,7 +370,7 @@ def test_two_workers_on_real_data(name, family, params, shared_data):
         # 32 steps an epoch, or a few more: the same optimum, later.
         settings["max_iter"] *= 4
     # On few rows over many columns a second lock-free worker would not pay.
-    few = family == "lock-free" and name in ("news20", "news20_binary", "amazon_reviews")
+    few = family == "lock-free" and name in ("news20_binary", "amazon_reviews")
     workers = 1 if few and "merge_every" not in params else 2
     assert_two_reach_what_one_reaches(cls, data["X"], data["y"], workers=workers, **settings)
 
