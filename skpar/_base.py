@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from skpar._auto import AutoFit, find_step
+from skpar._auto import AutoFit
 from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
@@ -20,6 +20,7 @@ from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
 from skpar._sparsify import SparseCoefficients
+from skpar._steps import find_step
 from skpar._train import NOBODY, Options, train, train_auto, train_on
 from skpar._validation import NO_VALIDATION_WEIGHT, split_rows
 from skpar._workers import Team, limit_blas, local_team

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._auto import MOST_SEARCH, SEARCH_FACTOR, SEARCH_ROWS, Kept, blend
 from skpar._many_schemes import ManySteps
 from skpar._schemes import Weights
+from skpar._steps import MOST_SEARCH, SEARCH_FACTOR, SEARCH_ROWS, Kept, blend
 from skpar._train_many import train_many
 
 # The softmax curves at most half as much as its row's squared norm (Boehning 1992).
@@ -28,7 +28,7 @@ def take_parts(parts, rows):
 def find_many_step(fit, parts, softmax, averaged=True):
     """The step size whose one pass over a sample leaves the least objectives on another sample.
 
-    As `_auto.find_step` finds it for one output; the outputs' objectives are added up. It judges
+    As `_steps.find_step` finds it for one output; the outputs' objectives are added up. It judges
     the average over the pass where that is what the user gets.
     """
     batch, problem = fit.batch, fit.problem

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._auto import NOTHING, SEARCH_ROWS
+from skpar._auto import NOTHING
 from skpar._data import Batch
 from skpar._many import ManyDescent
 from skpar._many_auto import find_many_step
@@ -18,6 +18,7 @@ from skpar._many_state import INTERCEPT, SCALE
 from skpar._outputs import ManyObjective, take
 from skpar._schemes import Weights
 from skpar._softmax_dual import DualSteps, squared_norms
+from skpar._steps import SEARCH_ROWS
 
 # Outputs at their optimum are left out of the passes once they are this share of those in work.
 WORTH_LEAVING = 0.5

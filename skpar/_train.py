@@ -7,9 +7,9 @@ from time import perf_counter
 
 import numpy as np
 
-from skpar._auto import blend, bound_for, resume
 from skpar._callbacks import EpochInfo, History, StoppingRule, report
 from skpar._measures import is_large, mean_loss
+from skpar._steps import blend, bound_for, resume
 
 # "adaptive" gives up below this step size, as in scikit-learn.
 SMALLEST_ADAPTIVE_STEP = 1e-6

@@ -33,6 +33,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_train"},
     {"_squares"},
     {"_auto"},
+    {"_steps"},
     {"_many_gradients"},
     {"_many_averaging", "_many_lockfree"},
     {"_averaging", "_gradients"},
