@@ -70,6 +70,19 @@ def work_to_the_end(rows, order, state, shared, recipe, snapshot, places):
         run_shared(rows, order, state, shared, recipe, snapshot, places)
 
 
+def cuts(recipe, order, t, lo, hi):
+    """Cut an epoch that begins after t samples where l2 would shrink the unscaled weights beyond
+    what floats hold."""
+    first = t + lo * order.block_size
+    shrink = recipe.l2 * recipe.sum_of_steps(first, t + hi * order.block_size)
+    if shrink <= MAX_SHRINK or hi - lo == 1:
+        yield lo, hi
+    else:
+        middle = (lo + hi) // 2
+        yield from cuts(recipe, order, t, lo, middle)
+        yield from cuts(recipe, order, t, middle, hi)
+
+
 class LockFree:
     """Workers share one weight vector (Niu et al. 2011), through copies or directly.
 
@@ -153,17 +166,6 @@ class LockFree:
             safe = np.minimum(safe, 1e30).astype(shared.w.dtype)
             shared.limit_steps(safe[:-1].copy(), float(safe[-1]), 1.0 / self.n_workers)
 
-    def _spans(self, recipe, order, lo, hi):
-        """Cut an epoch where l2 would shrink the unscaled weights beyond what floats hold."""
-        first = self.t + lo * order.block_size
-        shrink = recipe.l2 * recipe.sum_of_steps(first, self.t + hi * order.block_size)
-        if shrink <= MAX_SHRINK or hi - lo == 1:
-            yield lo, hi
-        else:
-            middle = (lo + hi) // 2
-            yield from self._spans(recipe, order, lo, middle)
-            yield from self._spans(recipe, order, middle, hi)
-
     def epoch(self, number, eta0):
         fit = self.fit
         block_rows = None
@@ -175,7 +177,7 @@ class LockFree:
         self._plan(recipe.step_size(self.t + 0.5 * fit.batch.n_rows))
         for state in self.states:
             state.loss_sum = 0.0
-        for lo, hi in self._spans(recipe, order, 0, order.n_blocks):
+        for lo, hi in cuts(recipe, order, self.t, 0, order.n_blocks):
             self._run(order, recipe, lo, hi)
         self.t += fit.batch.n_rows
         self.loss_sum = sum(state.loss_sum for state in self.states)

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from skpar._dual import FLAT, FLAT_OF_TOL, MOST_EPOCHS, MOST_LEVERAGE, MOST_TURNS, SMOOTH, Center
+from skpar._dual import FLAT, FLAT_OF_TOL, MOST_EPOCHS, MOST_LEVERAGE, MOST_TURNS, Center
+from skpar._dual import suits as suits_one
 from skpar._kernels.duals import DualsState, ascend, losses, margins, padded
 from skpar._kernels.outputs import Targets
 
@@ -20,17 +21,8 @@ ROUNDING = 1e-9
 
 def suits(objective, start):
     """Whether ascent may be tried: as `_dual.suits`, of one-vs-rest or several targets."""
-    problem, batch = objective.problem, objective.batch
-    return (
-        batch.sparse
-        and not objective.softmax
-        and problem.loss in SMOOTH
-        and problem.l2 > 0.0
-        and problem.l1 == 0.0
-        and not start.w.any()
-        and objective.n * objective.k <= MOST_NUMBERS
-        and (batch.weights is None or batch.weights.min() >= 0.0)
-    )
+    fits = objective.n * objective.k <= MOST_NUMBERS
+    return not objective.softmax and fits and suits_one(objective.base, start)
 
 
 class Block:
@@ -139,19 +131,18 @@ class ManyDual:
         edges = np.linspace(0, padded(k) // padded(1), self.n_workers + 1).astype(int) * padded(1)
         edges = np.minimum(edges, k)
         self.spans = [slice(a, z) for a, z in pairwise(edges.tolist()) if z > a]
-        self.blocks = self._in_blocks(lambda span: Block(self, self._parts(span)))
+        self.blocks = self._side_by_side(lambda span: Block(self, self._parts(span)), self.spans)
 
-    def _in_blocks(self, function):
-        """[function(span of outputs)], side by side."""
-        numbers = list(range(len(self.spans)))
-        if len(numbers) == 1:
-            return [function(self.spans[0])]
-        results = [None] * len(numbers)
+    def _side_by_side(self, function, items):
+        """[function(item)], a worker for each."""
+        if len(items) == 1:
+            return [function(items[0])]
+        results = [None] * len(items)
 
-        def work(number):
-            results[number] = function(self.spans[number])
+        def work(at, item):
+            results[at] = function(item)
 
-        self.fit.team.run(work, [(n,) for n in numbers], lambda: None)
+        self.fit.team.run(work, list(enumerate(items)), lambda: None)
         return results
 
     def _parts(self, span):
@@ -164,8 +155,7 @@ class ManyDual:
         """One read of the rows by each worker."""
         fit = self.fit
         order = fit.batch.order(fit.shuffle, [fit.seed, number])
-        by_span = dict(zip((s.start for s in self.spans), self.blocks, strict=True))
-        self._in_blocks(lambda span: by_span[span.start].epoch(order))
+        self._side_by_side(lambda block: block.epoch(order), self.blocks)
         self.gaps.append(self.gap)
 
     @property
@@ -201,6 +191,8 @@ class ManyDual:
         """(w of shape (outputs, columns), intercepts)."""
         w = np.empty((self.objective.k, self.objective.d), dtype)
         intercept = np.zeros(self.objective.k)
-        by_span = dict(zip((s.start for s in self.spans), self.blocks, strict=True))
-        self._in_blocks(lambda span: by_span[span.start].put_weights(w[span], intercept[span]))
+        self._side_by_side(
+            lambda at: at[1].put_weights(w[at[0]], intercept[at[0]]),
+            list(zip(self.spans, self.blocks, strict=True)),
+        )
         return w, intercept

@@ -11,7 +11,7 @@ import numpy as np
 
 from skpar._kernels.many import run_many
 from skpar._kernels.shared import Lock
-from skpar._lockfree import LEAST_ROWS_OF_ALL, MAX_DISAGREEMENT, MAX_SHRINK
+from skpar._lockfree import LEAST_ROWS_OF_ALL, MAX_DISAGREEMENT, cuts
 from skpar._many_schemes import ManySteps
 from skpar._many_split import NUMBERS_A_COLUMN
 from skpar._many_state import (
@@ -74,20 +74,9 @@ class ManyLockFree(ManySteps):
         for block in blocks:
             for state in block.states:
                 state.meeting.rows, state.meeting.share = how
-        for lo, hi in self._cuts(recipe, order, 0, order.n_blocks):
+        for lo, hi in cuts(recipe, order, self.t, 0, order.n_blocks):
             self._share(blocks, recipe, order, lo, hi)
         self.t += fit.batch.n_rows
-
-    def _cuts(self, recipe, order, lo, hi):
-        """Cut an epoch where l2 would shrink the unscaled weights beyond what floats hold."""
-        first = self.t + lo * order.block_size
-        shrink = recipe.l2 * recipe.sum_of_steps(first, self.t + hi * order.block_size)
-        if shrink <= MAX_SHRINK or hi - lo == 1:
-            yield lo, hi
-        else:
-            middle = (lo + hi) // 2
-            yield from self._cuts(recipe, order, lo, middle)
-            yield from self._cuts(recipe, order, middle, hi)
 
     def _share(self, blocks, recipe, order, lo, hi):
         """All workers through blocks lo to hi of the order, whose scales begin at 1."""

@@ -29,9 +29,7 @@ LINE_WORTH = 8
 
 def take(batch, rows):
     """A batch of its own with these positions of another."""
-    rows = rows if batch.subset is None else batch.subset[rows]
-    weights = None if batch.weights is None else batch.weights[rows]
-    return Batch.of(batch.matrix()[rows], batch.targets[rows], weights)
+    return batch.take(rows if batch.subset is None else batch.subset[rows])
 
 
 class ManyPoint:
