@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._descent import Descent
+from skpar._descent import LESS_CARE, Descent
 from skpar._dual import DualAscent, suits
 from skpar._least_squares import least_squares_for
 from skpar._links import starting_intercept
-from skpar._newton import has_matrix
+from skpar._newton import coordinates_for, has_matrix
 from skpar._objective import Objective
+from skpar._sampled import start_from_sample
 from skpar._schemes import Sequential
 from skpar._small import SmallDescent, descent_for
 from skpar._steps import SEARCH_ROWS, find_step, pack, value_at
@@ -32,6 +33,8 @@ STAGE_TOLERANCE = 0.1
 # How much of what `tol` allows the rounding may take; it is a bound and needs no caution.
 ROUNDING_SHARE = 0.5
 LEAST_WIDTH = 1e-7
+# Rows that tell how large losses are.
+VALUED_ROWS = 4096
 # Epochs of stochastic steps before full gradients.
 STOCHASTIC_EPOCHS = 2
 SHORT_EPOCH = 1 << 22
@@ -120,7 +123,11 @@ class AutoFit:
         if self.problem.loss in KINKED:
             self._round()
         else:
-            given = self.objective, self.x, self.problem.l1
+            coordinates = coordinates_for(self.objective)
+            if self._may_sample(coordinates[1]):
+                given = self.objective, coordinates[0], self.x, self.problem.l1
+                self.x = start_from_sample(*given)
+            given = self.objective, self.x, self.problem.l1, coordinates
             self.descent = Descent(*given, margins=self.margins)
         if not self.descent.point.finite:
             raise ValueError(
@@ -128,12 +135,26 @@ class AutoFit:
                 f"to {np.abs(self.fit.batch.targets).max():.3g}) overflows. Scale y."
             )
 
+    def _may_sample(self, hessian):
+        """Whether the first steps may be those of a sample: Newton's, from 0."""
+        fresh = self.margins is None and not self.fit.start.w.any()
+        bent = self.problem.loss != "squared_error" and self.problem.convex
+        return fresh and bent and hessian.exact
+
     def _value_at_zero(self):
-        """The mean loss of no coefficients: the size of losses on these rows."""
+        """The mean loss of no coefficients: the size of losses on (some of) these rows."""
         batch = self.fit.batch
-        constant = starting_intercept(self.problem, batch.used_targets)
-        margins = np.full(batch.n_rows, constant)
-        return float(self.objective.along(margins, np.zeros_like(margins), 0.0)[0])
+        rows = np.arange(0, batch.n_rows, max(1, batch.n_rows // VALUED_ROWS))
+        some = Objective(
+            self.problem,
+            replace(batch, subset=rows if batch.subset is None else batch.subset[rows]),
+        )
+        y = some.batch.used_targets
+        constants = {starting_intercept(self.problem, y)}
+        if self.problem.fit_intercept and not self.problem.has_log_link:
+            constants.add(float(y.mean()))
+        margins = [np.full(some.n, constant) for constant in constants]
+        return min(float(some.along(p, np.zeros_like(p), 0.0)[0]) for p in margins)
 
     def _round(self):
         """Go on with the kink rounded off less than before."""
@@ -146,7 +167,10 @@ class AutoFit:
         loss = self.problem.rounded(self.width)
         objective = Objective(self.problem, self.fit.batch, self.fit.team, loss)
         objective.passes = self.objective.passes
-        self.descent = Descent(objective, self.x, self.problem.l1, like=self.descent)
+        given = [objective, self.x, self.problem.l1]
+        if self.descent is not None:
+            given += [(self.descent.frame, self.descent.hessian.anew(objective))]
+        self.descent = Descent(*given, care=1.0 if self.descent is None else LESS_CARE)
 
     def _true_value(self):
         """The objective at the point, whatever loss the descent minimises."""
@@ -173,7 +197,7 @@ class AutoFit:
             rounding = value - descent.value
             near = descent.gap <= CAUTION * allowed + self.floor
             if near and rounding <= ROUNDING_SHARE * allowed + self.floor:
-                if descent.sure:
+                if descent.sure(CAUTION * allowed + self.floor):
                     self.converged = True
                     return
                 if descent.gains:

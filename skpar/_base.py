@@ -11,10 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from skpar._auto import AutoFit
 from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
+from skpar._few_rows import auto_fit
 from skpar._merging import sample_of
 from skpar._predict import score_rows
 from skpar._problem import Problem
@@ -168,7 +168,7 @@ class BaseParallelSGD(CallbackSupportMixin, SparseCoefficients, BaseEstimator):
             with limit_blas(), team.working(1 if idle else team.size):
                 if n_epochs:
                     return train_on(fit, self._make_scheme, options, kept)
-                auto = AutoFit(fit, self._make_scheme, options.tol)
+                auto = auto_fit(fit, self._make_scheme, options.tol)
                 return train_auto(fit, auto, options, watch)
         scheme = self._make_scheme(fit)
         width = min(scheme.n_workers, team.threads) if team.on_threads else scheme.n_workers

@@ -23,6 +23,8 @@ FLAT = 0.1
 LEAST_SWEEPS = 200
 SWEEP_WORK = 1 << 27
 ENDED = 1e-7
+# A bound may come nearer to what is allowed than an estimate.
+STALE = 2.0
 # Steps from which the rate of convergence is read where the model cannot be trusted.
 # A long tail shows over more of them only: of the two rates the slower counts.
 RATE_STEPS, LONG_RATE_STEPS = 3, 12
@@ -43,21 +45,16 @@ LEAST_CARE = 1e-6
 class Descent:
     """Minimise an `Objective` plus l1 ||w||_1 from x; `aim`, look at `gap`, then `move`."""
 
-    def __init__(self, objective, x, l1=0.0, like=None, margins=None):
+    def __init__(self, objective, x, l1=0.0, coordinates=None, margins=None, care=1.0):
         self.objective, self.l1 = objective, l1
-        if like is None:
-            self.frame, self.hessian = coordinates_for(objective)
-        else:
-            self.frame, self.hessian = like.frame, like.hessian.anew(objective)
+        self.frame, self.hessian = coordinates or coordinates_for(objective)
         self.pairs = Pairs(self.hessian.pairs)
         self.thresholds = np.zeros(objective.size)
         self.thresholds[: objective.d] = l1 * self.frame.scale
         self._arrive(objective.at(x, margins))
         self.gains, self.step_size, self.stuck = [], 1.0, False
         self.straight = objective.problem.loss in STRAIGHT or not objective.problem.convex
-        self.care = 0.0
-        if self.straight:
-            self.care = 1.0 if like is None else LESS_CARE
+        self.care = care if self.straight else 0.0
 
     def _arrive(self, point):
         self.point = point
@@ -106,16 +103,28 @@ class Descent:
         self.pseudo, self.direction = pseudo, direction
         self.slope = float(pseudo @ direction)
 
-    @property
-    def sure(self):
-        """Whether `gap` rests on the curvature at this very point, and not on the start's alone.
+    def sure(self, allowed):
+        """Whether the curvature at this very point says, too, that no more than this is left.
 
         Outliers may rule the curvature at the start and drop out of it with the first step.
         """
         if self.objective.problem.loss == "squared_error" or self.slope == 0.0:
             return True
-        fresh = not self.hessian.exact or self.hessian.point is self.point
-        return fresh and len(self.gains) > 0
+        if not self.gains:
+            return False
+        if not self.hessian.exact or self.hessian.point is self.point:
+            return True
+        return not (self.l1 or self.straight) and self._bound() <= STALE * allowed
+
+    def _bound(self):
+        """What a Newton step from here may gain, by a Hessian that was summed elsewhere.
+
+        Where no row's curvature has shrunk by more than a factor, the Hessian has not either.
+        """
+        old, new = self.hessian.curvatures, self.point.curvatures
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = float(np.nanmax(old / new, initial=1.0))  # NaN: weight 0, or flat for good
+        return 0.5 * factor * float(self.g @ self.hessian.solve(self.g))
 
     def renew(self):
         """The Hessian of this very point, and the direction by it."""
@@ -194,6 +203,11 @@ class Descent:
             return True
         if self.straight and self.care < 1.0:
             self.care = 1.0
+            return True
+        if not (self.hessian.exact or isinstance(self.hessian, Diagonal)):
+            # The sample does not have what rules here; the diagonal is that of all rows.
+            self.hessian = Diagonal(self.objective, self.frame)
+            self.pairs = Pairs(self.hessian.pairs)
             return True
         self.stuck = True
         return False

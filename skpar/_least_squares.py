@@ -3,14 +3,13 @@
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
+from skpar._gram import gram_matrix
 from skpar._small import SmallDescent
 
 # Up to here the products of the columns cost less than the passes of other solvers.
-MOST_COLUMNS = 150
+MOST_COLUMNS = 800
 # Rows from which a centre is taken; centring by the means of all rows follows, without a read.
 CENTER_ROWS = 64
-# Numbers of a chunk of rows: it stays in the cache between its copy and its products.
-CHUNK_NUMBERS = 1 << 15
 # Columns of unit length that are nearer to dependent than this: products hold too few digits.
 LEAST_PIVOT = 1e-9
 # Where less than this share of the targets' spread is left, so do the sums of what is left, and
@@ -39,7 +38,10 @@ class LeastSquares(SmallDescent):
         self.objective, self.start, self.moved = objective, x, False
         d = self.d = objective.d
         self.center, self.target = self._center()
-        A = sum(objective.in_spans(self._products, work=objective.batch.work * (1 + d / 8)))
+        factors = objective.batch.weights
+        if factors is not None and objective.batch.subset is not None:
+            factors = factors[objective.batch.subset]
+        A = gram_matrix(objective, None, factors, self.center, np.ones(d), self.target)
         A /= objective.n
         self.usable = bool(np.all(np.abs(A) < MOST_PRODUCT))  # False for NaN
         self.weight, m, my = A[d, d], np.zeros(d), 0.0
@@ -58,25 +60,6 @@ class LeastSquares(SmallDescent):
         at = np.linspace(0, objective.n - 1, min(objective.n, CENTER_ROWS)).astype(int)
         rows = at if batch.subset is None else batch.subset[at]
         return batch.values[rows].mean(axis=0, dtype=np.float64), float(batch.targets[rows].mean())
-
-    def _products(self, lo, hi):
-        """Z'SZ over a span of rows z = (x - center, 1, y - target)."""
-        batch, d = self.objective.batch, self.d
-        span, total = self.objective._rows(lo, hi), np.zeros((d + 2, d + 2))
-        step = max(16, CHUNK_NUMBERS // (d + 2))
-        Z = np.ones((step, d + 2))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for a in range(span.start, span.stop, step):
-                z = min(a + step, span.stop)
-                rows = slice(a, z) if batch.subset is None else batch.subset[a:z]
-                own = Z[: z - a]
-                np.subtract(batch.values[rows], self.center, out=own[:, :d])
-                np.subtract(batch.targets[rows], self.target, out=own[:, d + 1])
-                if batch.weights is not None:
-                    own[:, d] = 1.0
-                    own *= np.sqrt(batch.weights[rows])[:, None]
-                total += own.T @ own
-        return total
 
     def solve(self):
         """Find the solution; False where it cannot be trusted."""

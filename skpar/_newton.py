@@ -9,8 +9,7 @@ and more pairs. References: Nocedal & Wright 2006, chapter 7; Byrd, Chin, Neveit
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from skpar._kernels.gradients import curvature_matrix
-from skpar._objective import NUMBERS_PER_WORKER
+from skpar._gram import gram_matrix
 
 # Columns beyond which a dense Hessian is out of the question.
 MOST_COLUMNS = 3000
@@ -22,8 +21,6 @@ EXACT_WORK = 150
 SAMPLE_WORK = 50
 MOST_WORK = 200
 LEAST_WORK = 1 << 14
-# Multiply-adds of a Hessian in the time in which a pass reads one number.
-MULTIPLY_ADDS = 4
 PAIRS_WITH_HESSIAN = 10
 PAIRS_WITH_DIAGONAL = 30
 # The Hessian is renewed when the rows' curvatures have changed by this share of their sum.
@@ -32,7 +29,6 @@ RENEW_SHARE_SAMPLED = 0.3
 JITTER = 1e-10
 # Mean squares beyond this overflow in their products.
 MOST_SQUARE = 1e150
-MATRIX_SPANS = 8
 
 
 def checked_moments(objective):
@@ -67,7 +63,10 @@ class Frame:
             self.center, spread = mean, square - mean**2
         # Below this share of the mean square a column is constant but for rounding.
         constant = ~(spread > 1e-12 * square)
-        self.scale = 1.0 / np.sqrt(np.where(constant, np.where(square > 0, square, 1.0), spread))
+        spread = np.where(constant, np.where(square > 0, square, 1.0), spread)
+        # With the penalty's curvature beside the loss's (at most 1/4 for the log loss) a column of
+        # next to no spread does not outweigh all others in the Hessian.
+        self.scale = 1.0 / np.sqrt(spread + 4.0 * objective.l2)
         self.scale[~np.isfinite(self.scale)] = 1.0
 
     def weights(self, z):
@@ -130,19 +129,22 @@ class Matrix:
 
     def renew(self, curvatures):
         objective, frame = self.objective, self.frame
-        size = objective.size
+        size, at = objective.size, np.arange(objective.d)
         self.curvatures = curvatures
-        H = self._sum(*self._sample(curvatures))[:size, :size] / objective.n
-        H += np.triu(H, 1).T
-        at = np.arange(objective.d)
+        rows, factors = self._sample(curvatures)
+        H = gram_matrix(objective, rows, factors, frame.center, frame.scale)
+        H = H[:size, :size] / objective.n
+        if not self.exact:
+            # A sample may miss the few rows that have a column at all.
+            H[at, at] = np.maximum(H[at, at], spreads(objective, frame, curvatures)[0])
         H[at, at] += objective.l2 * frame.scale**2
         self.H = H
         self._factor()
 
     def _factor(self):
-        """Cholesky; a bare diagonal is added where the matrix is singular."""
+        """Cholesky; a share of the diagonal is added where the matrix is singular."""
         at = np.arange(len(self.H))
-        shift = JITTER * max(float(np.mean(self.H[at, at])), 1e-300)
+        shift = JITTER * np.maximum(self.H[at, at], 1e-300)
         for _ in range(20):
             A = self.H.copy()
             A[at, at] += shift
@@ -150,44 +152,34 @@ class Matrix:
             if failed == 0:
                 self.H[at, at] += shift
                 return
-            shift *= 10
+            shift = 10 * shift
         raise FloatingPointError("the Hessian is not finite")
 
     def _sample(self, curvatures):
-        """(row positions, factors): all rows, or some drawn in proportion to their curvature."""
+        """(row positions or None for all, factors): some are drawn in proportion to curvature."""
         n, m = self.objective.n, self.rows_wanted
         if self.exact:
-            return np.arange(n), curvatures
+            return None, curvatures
         odds = np.cumsum(curvatures + max(0.1 * float(curvatures.mean()), 1e-300))
         odds /= odds[-1]
         rows = np.searchsorted(odds, (np.arange(m) + self.rng.random()) / m)
         rows = np.minimum(rows, n - 1)
         return rows, curvatures[rows] / (np.diff(odds, prepend=0.0)[rows] * m)
 
-    def _sum(self, rows, factors):
-        objective, frame = self.objective, self.frame
-        batch = objective.batch
-        center = None if batch.sparse and not frame.center.any() else frame.center
-        rows = rows if batch.subset is None else batch.subset[rows]
-        edges = np.linspace(0, len(rows), MATRIX_SPANS + 1).astype(int)
-
-        def part(lo, hi):
-            H = np.zeros((objective.d + 1, objective.d + 1))
-            own = np.ascontiguousarray(rows[lo:hi]), np.ascontiguousarray(factors[lo:hi])
-            curvature_matrix(batch.rows, *own, center, frame.scale, H)
-            return H
-
-        spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-        work = len(rows) * batch.row_numbers**2 / MULTIPLY_ADDS
-        if work < 2.0 * NUMBERS_PER_WORKER:
-            return part(0, len(rows))
-        return sum(objective.in_spans(part, spans, work))
-
     def anew(self, objective):
         return Matrix(objective, self.frame, self.rows_wanted)
 
     def solve(self, q):
         return dpotrs(self.factor, q, lower=0)[0]
+
+
+def spreads(objective, frame, curvatures):
+    """(the diagonal of the losses' Hessian in a frame, the intercept's part of it)"""
+    sums, spread = objective.moments(curvatures)
+    mean = float(curvatures.mean())
+    if not objective.batch.sparse:
+        spread = spread - 2 * frame.center * sums + frame.center**2 * mean
+    return np.maximum(spread, 0) * frame.scale**2, mean
 
 
 class Diagonal:
@@ -204,15 +196,11 @@ class Diagonal:
         return self.diagonal is None
 
     def renew(self, curvatures):
-        objective, frame = self.objective, self.frame
-        sums, spread = objective.moments(curvatures)
-        mean = float(curvatures.mean())
-        if not objective.batch.sparse:
-            spread = spread - 2 * frame.center * sums + frame.center**2 * mean
+        objective, d = self.objective, self.objective.d
+        own, mean = spreads(objective, self.frame, curvatures)
         self.diagonal = np.full(objective.size, mean)
-        self.diagonal[: objective.d] = (np.maximum(spread, 0) + objective.l2) * frame.scale**2
-        least = 1e-6 * max(float(self.diagonal.mean()), 1e-300)
-        self.diagonal = np.maximum(self.diagonal, least)
+        self.diagonal[:d] = own + objective.l2 * self.frame.scale**2
+        self.diagonal = np.maximum(self.diagonal, 1e-300)
 
     def anew(self, objective):
         return Diagonal(objective, self.frame)

@@ -136,26 +136,6 @@ def test_loss_along_a_line(layout, loss):
     np.testing.assert_allclose(second, s @ (bends * q**2), rtol=1e-9)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("centred", [True, False])
-@pytest.mark.parametrize("d", [1, 13, 70])
-def test_curvature_matrix(layout, centred, d):
-    if layout == "dense" and not centred:
-        pytest.skip("dense rows need a center")
-    batch, X, _, _ = make_batch("squared_error", layout, np.float32, n=101, d=d)
-    rng = np.random.default_rng(0)
-    rows, factors = np.sort(rng.integers(0, 101, 57)), rng.random(57)
-    center, scale = (rng.normal(size=d) if centred else None), rng.random(d) + 0.5
-    H = np.zeros((d + 1, d + 1))
-    gradients.curvature_matrix(batch.rows, rows, factors, center, scale, H)
-    Z = (X[rows] - (center if centred else 0)) * scale
-    Z = np.column_stack([Z, np.ones(57)])
-    expected = (Z * factors[:, None]).T @ Z
-    np.testing.assert_allclose(np.triu(H), np.triu(expected), rtol=1e-10, atol=1e-10)
-    with pytest.raises(ValueError, match="rows must lie"):
-        gradients.curvature_matrix(batch.rows, rows + 101, factors, center, scale, H)
-
-
 @pytest.mark.parametrize("width", [1, 3, 784, 20_000])
 def test_every_width_of_rows(width):
     """Chunks are cut by bytes: from one row's width to more than a chunk holds."""

@@ -207,39 +207,4 @@ SKPAR_MAYBE SKPAR_WIDE static void log_losses(ptrdiff_t m, const double *y, cons
     }
 }
 
-/* Upper triangle of H += sum_r s_r z_r z_r' for m packed rows z of length d (stride d).
- * Eight rows go through H together, so that arithmetic and not H's traffic sets the pace; bands of
- * H's rows stay in the cache meanwhile. */
-#define SKPAR_BAND_BYTES (1 << 17)
-SKPAR_MAYBE SKPAR_WIDE static void add_outer_products(const double *z, const double *s, ptrdiff_t m,
-                                                      ptrdiff_t d, double *H) {
-    ptrdiff_t band = SKPAR_BAND_BYTES / (8 * d);
-    if (band < 8) band = 8;
-    for (ptrdiff_t first = 0; first < d; first += band) {
-        const ptrdiff_t last = first + band < d ? first + band : d;
-        ptrdiff_t r = 0;
-        for (; r + 8 <= m; r += 8) {
-            const double *z0 = z + r * d, *z1 = z0 + d, *z2 = z1 + d, *z3 = z2 + d;
-            const double *z4 = z3 + d, *z5 = z4 + d, *z6 = z5 + d, *z7 = z6 + d;
-            for (ptrdiff_t j = first; j < last; j++) {
-                const double a0 = s[r] * z0[j], a1 = s[r + 1] * z1[j], a2 = s[r + 2] * z2[j];
-                const double a3 = s[r + 3] * z3[j], a4 = s[r + 4] * z4[j], a5 = s[r + 5] * z5[j];
-                const double a6 = s[r + 6] * z6[j], a7 = s[r + 7] * z7[j];
-                double *h = H + j * d;
-                _Pragma("omp simd") for (ptrdiff_t k = j; k < d; k++) h[k] +=
-                    ((a0 * z0[k] + a1 * z1[k]) + (a2 * z2[k] + a3 * z3[k])) +
-                    ((a4 * z4[k] + a5 * z5[k]) + (a6 * z6[k] + a7 * z7[k]));
-            }
-        }
-        for (; r < m; r++) {
-            const double *z0 = z + r * d;
-            for (ptrdiff_t j = first; j < last; j++) {
-                const double a0 = s[r] * z0[j];
-                double *h = H + j * d;
-                _Pragma("omp simd") for (ptrdiff_t k = j; k < d; k++) h[k] += a0 * z0[k];
-            }
-        }
-    }
-}
-
 #endif

@@ -52,7 +52,6 @@ cdef extern from "gradients.h" nogil:
     void csr_moments_f32_i64(const float*, const int64_t*, const int64_t*, const int64_t*,
                              Py_ssize_t, const double*, double*, double*)
     void log_losses(Py_ssize_t, const double*, const double*, double*, double*, double*)
-    void add_outer_products(const double*, const double*, Py_ssize_t, Py_ssize_t, double*)
 
 cdef enum:
     MOST_ROWS = 256
@@ -413,101 +412,6 @@ def column_moments(Rows X, Order order, Py_ssize_t lo, Py_ssize_t hi, sums, squa
         else:
             add_moments(<const float*>X.values, <const int32_t*>X.columns, X, a, order, lo, hi,
                         first, second)
-
-
-cdef void pack_row(
-    const real* x, const index* columns, Rows X, Py_ssize_t i, const double* center,
-    const double* scale, double* z
-) noexcept nogil:
-    """z = ((x_i - center) scale, 1); columns not stored of a sparse row are zeros."""
-    cdef Py_ssize_t j, d = X.n_columns
-    if X.sparse:
-        for j in range(d):
-            z[j] = -center[j] * scale[j]
-        for j in range(X.starts[i], X.starts[i + 1]):
-            z[columns[j]] += x[j] * scale[columns[j]]
-    else:
-        x = x + i * d
-        for j in range(d):
-            z[j] = (x[j] - center[j]) * scale[j]
-    z[d] = 1.0
-
-
-cdef void add_scattered(
-    const real* x, const index* columns, Rows X, Py_ssize_t i, double a, const double* scale,
-    double* H
-) noexcept nogil:
-    """One sparse row's products into the upper triangle of H, pair by pair."""
-    cdef Py_ssize_t j, k, row, column, d = X.n_columns
-    cdef double u
-    cdef Py_ssize_t end = X.starts[i + 1]
-    for j in range(X.starts[i], end):
-        row = columns[j]
-        u = a * x[j] * scale[row]
-        H[row * (d + 1) + d] += u
-        # Sorted columns, the rule, stay in one row of H.
-        for k in range(j, end):
-            column = columns[k]
-            if column >= row:
-                H[row * (d + 1) + column] += u * x[k] * scale[column]
-            else:
-                H[column * (d + 1) + row] += u * x[k] * scale[column]
-    H[d * (d + 1) + d] += a
-
-
-cdef void add_curvature(
-    const real* x, const index* columns, Rows X, const int64_t* rows, const double* factors,
-    Py_ssize_t m, const double* center, const double* scale, double* packed, Py_ssize_t most,
-    double* H
-) noexcept nogil:
-    cdef Py_ssize_t k, hi, lo = 0, d = X.n_columns + 1
-    if center == NULL:
-        for k in range(m):
-            add_scattered(x, columns, X, rows[k], factors[k], scale, H)
-        return
-    while lo < m:
-        hi = min(m, lo + most)
-        for k in range(lo, hi):
-            pack_row(x, columns, X, rows[k], center, scale, packed + (k - lo) * d)
-        add_outer_products(packed, factors + lo, hi - lo, d, H)
-        lo = hi
-
-
-def curvature_matrix(Rows X, rows, factors, center, scale, H):
-    """Adds sum_k a_k z_k z_k' into the upper triangle of H, without the GIL.
-
-    z_k is row `rows[k]` of X as ((x - center) scale, 1), so H has one row and column more than X
-    has columns; a are the `factors`. Sparse rows are spread out, unless `center` is None (for 0).
-    """
-    cdef Py_ssize_t m = len(rows), d = X.n_columns + 1
-    cdef double* target = doubles(H, d * d)
-    cdef const double* a = doubles(factors, m)
-    cdef const double* c = doubles(center, d - 1)
-    cdef const double* s = doubles(scale, d - 1)
-    if center is None and not X.sparse:
-        raise ValueError("dense rows need a center")
-    if rows.dtype != np.int64 or not rows.flags.c_contiguous:
-        raise ValueError("rows must be contiguous int64 numbers")
-    if m and not (0 <= rows.min() and rows.max() < X.n_rows):
-        raise ValueError(f"rows must lie in 0 to {X.n_rows - 1}")
-    cdef const int64_t* numbers = <const int64_t*>cnp.PyArray_DATA(rows)
-    cdef Py_ssize_t most = max(8, min(MOST_ROWS, CHUNK_BYTES // (8 * d) // 8 * 8))
-    buffer = np.empty(most * d)
-    cdef double* packed = <double*>cnp.PyArray_DATA(buffer)
-    with nogil:
-        if X.is_double:
-            if X.wide:
-                add_curvature(<const double*>X.values, <const int64_t*>X.columns, X, numbers, a,
-                              m, c, s, packed, most, target)
-            else:
-                add_curvature(<const double*>X.values, <const int32_t*>X.columns, X, numbers, a,
-                              m, c, s, packed, most, target)
-        elif X.wide:
-            add_curvature(<const float*>X.values, <const int64_t*>X.columns, X, numbers, a, m, c,
-                          s, packed, most, target)
-        else:
-            add_curvature(<const float*>X.values, <const int32_t*>X.columns, X, numbers, a, m, c,
-                          s, packed, most, target)
 
 
 cdef void sum_along(

@@ -14,14 +14,14 @@ import numpy as np
 from libc.math cimport fmax, fmin, isfinite, sqrt
 from libc.stdint cimport int64_t
 
-from skpar._kernels.cholesky cimport factor, solve
+from skpar._kernels.cholesky cimport solve
+from skpar._kernels.products cimport Products
 
 cdef extern from "gradients.h" nogil:
     void chunk_margins_f64(const double*, const int64_t*, Py_ssize_t, Py_ssize_t, const double*,
                            double, double*)
     void chunk_combine_f64(const double*, const int64_t*, Py_ssize_t, Py_ssize_t, const double*,
                            double*)
-    void add_outer_products(const double*, const double*, Py_ssize_t, Py_ssize_t, double*)
 
 cdef double JITTER = 1e-13
 # How far towards the boundary a step may go.
@@ -65,6 +65,8 @@ cdef class Interior:
     cdef const double* c
     cdef const double* l2
     cdef double* at             # u's numbers
+    cdef Products normal
+    cdef double* padded         # room for it
     cdef double* H
     cdef double* way            # d: the step in u
     # m each: margins, multipliers a (of slack s) and c - a (of slack x), curvatures, scratch,
@@ -92,7 +94,10 @@ cdef class Interior:
             raise ValueError("Z, y, c, l2 and u do not fit together")
         if m == 0 or d == 0:
             raise ValueError("there must be rows and columns")
-        self.keep_alive = (Z, y, c, l2, rows, memory, start)
+        self.normal = Products(d)
+        cdef double[:, ::1] padded = self.normal.matrix()
+        self.padded = &padded[0, 0]
+        self.keep_alive = (Z, y, c, l2, rows, memory, start, padded)
         self.u = start.base
         self.m, self.d, self.intercept = m, d, intercept
         self.Z, self.y, self.c, self.l2 = &Z[0, 0], &y[0], &c[0], &l2[0]
@@ -225,17 +230,9 @@ cdef class Interior:
 
     cdef bint curve(self) noexcept nogil:
         """H becomes the factor of Z'DZ + diag(l2); False where there is none."""
-        cdef Py_ssize_t j, d = self.d
-        cdef double trace = 0.0
-        for j in range(d * d):
-            self.H[j] = 0.0
-        add_outer_products(self.Z, self.D, self.m, d, self.H)
-        for j in range(d):
-            self.H[j * d + j] += self.l2[j]
-            trace += self.H[j * d + j]
-        for j in range(d):
-            self.H[j * d + j] += JITTER * trace / d
-        return factor(self.H, d)
+        return self.normal.factor_of(
+            self.Z, self.D, self.m, self.l2, JITTER, self.padded, self.H
+        )
 
     cdef bint advance(self) noexcept nogil:
         cdef Py_ssize_t i

@@ -8,14 +8,14 @@ import numpy as np
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t
 
-from skpar._kernels.cholesky cimport factor, solve
+from skpar._kernels.cholesky cimport solve
+from skpar._kernels.products cimport Products
 
 cdef extern from "gradients.h" nogil:
     void chunk_margins_f64(const double*, const int64_t*, Py_ssize_t, Py_ssize_t, const double*,
                            double, double*)
     void chunk_combine_f64(const double*, const int64_t*, Py_ssize_t, Py_ssize_t, const double*,
                            double*)
-    void add_outer_products(const double*, const double*, Py_ssize_t, Py_ssize_t, double*)
     void log_losses(Py_ssize_t, const double*, const double*, double*, double*, double*)
 
 cdef double JITTER = 1e-13
@@ -41,6 +41,8 @@ cdef class Newton:
     cdef const double* c
     cdef const double* l2
     cdef double* at             # u's numbers
+    cdef Products normal
+    cdef double* padded         # room for it
     cdef double* H
     cdef double* way            # d: the next step
     cdef double* next           # d: where it leads
@@ -62,7 +64,10 @@ cdef class Newton:
             raise ValueError("Z, y, c, l2 and u do not fit together")
         if m == 0 or d == 0:
             raise ValueError("there must be rows and columns")
-        self.keep_alive = (Z, y, c, l2, rows, memory, start)
+        self.normal = Products(d)
+        cdef double[:, ::1] padded = self.normal.matrix()
+        self.padded = &padded[0, 0]
+        self.keep_alive = (Z, y, c, l2, rows, memory, start, padded)
         self.u = start.base
         self.m, self.d = m, d
         self.Z, self.y, self.c, self.l2 = &Z[0, 0], &y[0], &c[0], &l2[0]
@@ -92,25 +97,19 @@ cdef class Newton:
     cdef bint aim(self) noexcept nogil:
         """The Newton step at the point last measured, by all rows."""
         cdef Py_ssize_t i, j, d = self.d
-        cdef double trace = 0.0
         for i in range(self.m):
             self.first[i] *= -self.c[i]
             self.second[i] *= self.c[i]
         for j in range(d):
             self.next[j] = -self.l2[j] * self.at[j]
         chunk_combine_f64(self.Z, self.rows, self.m, d, self.first, self.next)
-        for j in range(d * d):
-            self.H[j] = 0.0
-        add_outer_products(self.Z, self.second, self.m, d, self.H)
-        for j in range(d):
-            self.H[j * d + j] += self.l2[j]
-            trace += self.H[j * d + j]
-        for j in range(d):
-            self.H[j * d + j] += JITTER * trace / d
-            self.way[j] = self.next[j]
         self.slope = 0.0
-        if not factor(self.H, d):
+        if not self.normal.factor_of(
+            self.Z, self.second, self.m, self.l2, JITTER, self.padded, self.H
+        ):
             return False
+        for j in range(d):
+            self.way[j] = self.next[j]
         solve(self.H, d, self.way)
         for j in range(d):
             self.slope -= self.next[j] * self.way[j]

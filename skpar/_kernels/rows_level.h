@@ -137,6 +137,9 @@ TARGET static void NAME(axpy4)(const REAL *a, const REAL *const *x, const REAL *
 #ifdef SKPAR_MANY
 #include "many_level.h"
 #endif
+#ifdef SKPAR_PRODUCTS
+#include "products_level.h"
+#endif
 
 #undef GRAM_STEP
 #undef WHOLE
