@@ -8,7 +8,10 @@ of the columns.
 
 import numpy as np
 
-from skpar._kernels.dual import DualState, ascend, sum_rows
+from skpar._kernels.dual import DualState, ascend, margins, shares, sum_rows, survey_rows
+from skpar._kernels.records import Order
+from skpar._objective import NUMBERS_PER_WORKER as GRADIENT_NUMBERS
+from skpar._scratch import Scratch
 
 SMOOTH = (
     "huber", "log_loss", "modified_huber", "squared_epsilon_insensitive", "squared_error",
@@ -22,6 +25,15 @@ MOST_LEVERAGE = 30.0
 # Ascent goes on while it would end within as many epochs at the pace of the last.
 MOST_EPOCHS = 12
 MOST_TURNS = 20
+# Rows visited together: more of them act as one long step, which ascent does not have.
+BLOCK_ROWS = 16
+# A pass over so many numbers is shared out: less than for gradients, as workers end with no sum.
+NUMBERS_PER_WORKER = 1 << 18
+PARTS = 8
+# Between these leverages the first visit of all rows gains much, but never enough.
+LEAST_OPENING, MOST_OPENING = 0.03, 2.0
+# Within so many times the gap allowed the rows with the most of it suffice.
+NEAR = 3.0
 # The intercept is placed until a step would gain this share of what `tol` allows, or of all.
 FLAT, FLAT_OF_TOL = 1e-11, 1e-3
 
@@ -39,54 +51,92 @@ def suits(objective, start):
     )
 
 
+def side_by_side(objective, function, n):
+    """function(lo, hi) over parts of n rows, shared out among the workers."""
+    edges = np.linspace(0, n, PARTS + 1).astype(int).tolist()
+    work = objective.batch.work * (GRADIENT_NUMBERS // NUMBERS_PER_WORKER)
+    objective.in_spans(function, list(zip(edges[:-1], edges[1:], strict=True)), work)
+
+
 class Center:
     """The columns' means over a sample of rows; the rows' products with them, and squares."""
 
-    def __init__(self, batch, objective, size):
-        n, d = objective.n, objective.d
-        factors, self.means = np.zeros(batch.shape[0]), np.zeros(d)
-        self.along, self.squares = np.zeros(batch.shape[0]), np.zeros(batch.shape[0])
-        rows = np.arange(n) if batch.subset is None else batch.subset
+    def __init__(self, batch, objective, size, means=None):
+        n, self.means = objective.n, np.zeros(objective.d) if means is None else means
+        self.along, self.squares = np.empty(batch.shape[0]), np.empty(batch.shape[0])
+        used = slice(None) if batch.subset is None else batch.subset
         if objective.has_intercept:
-            sample = rows[:: max(1, n // CENTER_ROWS)]
-            factors[sample] = 1.0 / len(sample)
-        sum_rows(batch.rows, factors, self.means, self.squares)
-        if objective.has_intercept:
-            x = np.zeros(objective.size)
-            x[:d] = self.means
-            self.along[rows] = objective.margins(x)
+            # Blocks of rows are read faster than rows far apart.
+            blocks = np.arange(0, n, BLOCK_ROWS * max(1, n // CENTER_ROWS))
+            sample = (blocks[:, None] + np.arange(BLOCK_ROWS)).ravel()
+            sample = sample[sample < n]
+            sample = sample if batch.subset is None else batch.subset[sample]
+            sum_rows(batch.rows, sample, 1.0 / len(sample), self.means)
+
+        def part(lo, hi):
+            survey_rows(batch.rows, self.means, self.along, self.squares, lo, hi)
+
+        side_by_side(objective, part, batch.shape[0])
         self.square = float(self.means @ self.means)
-        centred = float((self.squares[rows] - 2.0 * self.along[rows]).mean()) + self.square
+        centred = float((self.squares[used] - 2.0 * self.along[used]).mean()) + self.square
         self.leverage = centred / size
 
 
 class DualAscent:
-    """Epochs of ascent from weights 0: `epoch`, then look at `value`, `gap` and `x`."""
+    """Epochs of ascent from weights 0: `epoch`, then look at `value`, `gap` and `x`.
 
-    def __init__(self, fit, objective, tol=0.0):
-        self.fit, self.objective = fit, objective
+    The weights are written into `x`, where it is given.
+    """
+
+    def __init__(self, fit, objective, tol=0.0, x=None):
+        self.fit, self.objective, self.tol = fit, objective, tol
+        self.scratch = Scratch(2 * objective.d)
+        means, v = np.split(self.scratch.array, 2)
         self.flat = max(FLAT, FLAT_OF_TOL * tol)
         batch, n = fit.batch, objective.n
         self.used = slice(None) if batch.subset is None else batch.subset
         size = objective.l2 * n
-        self.center = Center(batch, objective, size)
-        self.state = DualState(batch.rows, size, self.center.along, self.center.squares)
+        self.center = Center(batch, objective, size, means)
+        self.state = DualState(batch.rows, size, self.center.along, self.center.squares, v)
         self.state.center_square = self.center.square
         self.leverage = fit.problem.curvature * self.center.leverage
-        # The best weights seen, and room for the next: the objective may rise for an epoch.
-        self.x, self.spare = np.zeros(objective.size), np.zeros(objective.size)
-        self.margins, self.value, self.bound, self.gaps = None, np.inf, -np.inf, []
+        # The best weights seen, and their margins: the objective may rise for an epoch.
+        self.x, self.margins = np.zeros(objective.size) if x is None else x, None
+        self.value, self.bound, self.gaps = np.inf, -np.inf, []
+        self.last, self.partial = None, False
         self.value_at_zero = self._shift(np.zeros(n))[0]
 
     def epoch(self, number):
-        """The best dual variable of each row, in random order; then the best intercept."""
-        fit, objective = self.fit, self.objective
-        order = fit.batch.order(fit.shuffle, [fit.seed, number])
-        chunk = fit.batch.chunk_blocks(order.block_size)
+        """The best dual variable of each row, in random order; then the best intercept.
+
+        The first epoch visits each row twice where one visit cannot do, as it has no use for a
+        look in between. Near the end only the rows with most of the gap are visited.
+        """
+        order, seed = self.fit.batch.order, [self.fit.seed, number]
+        near = self.last is not None and self.gap <= NEAR * self.tol * self.value
+        self.partial = near and not self.partial
+        if self.partial:
+            rows = self._rows_left()
+            self._ascend(Order(len(rows), BLOCK_ROWS, seed if self.fit.shuffle else None, rows))
+        elif number == 0 and LEAST_OPENING < self.leverage < MOST_OPENING:
+            self._ascend(order(self.fit.shuffle, seed, BLOCK_ROWS))
+            self._ascend(order(self.fit.shuffle, [*seed, 1], BLOCK_ROWS))
+        else:
+            self._ascend(order(self.fit.shuffle, seed, BLOCK_ROWS))
+        self._look()
+
+    def _ascend(self, order):
+        chunk = self.fit.batch.chunk_blocks(order.block_size)
         for lo in range(0, order.n_blocks, chunk):
             hi = min(lo + chunk, order.n_blocks)
-            ascend(fit.batch.rows, objective.loss, order, self.state, lo, hi)
-        self._look()
+            ascend(self.fit.batch.rows, self.objective.loss, order, self.state, lo, hi)
+
+    def _rows_left(self):
+        """The rows with more than the mean share of the gap, which hold most of it."""
+        batch, share = self.fit.batch, np.empty(self.objective.n)
+        shares(batch.rows, self.objective.loss, self.state, self.last, share, batch.subset)
+        rows = np.flatnonzero(share > share.mean())
+        return rows if batch.subset is None else batch.subset[rows]
 
     @property
     def gap(self):
@@ -94,30 +144,42 @@ class DualAscent:
         return self.value - self.bound
 
     def _look(self):
-        """Weights, their objective and the dual's, which lies below every objective."""
-        state, objective, d = self.state, self.objective, self.objective.d
-        x, w = self.spare, self.spare[:d]
-        np.multiply(self.center.means, -state.sum / state.size, out=w)
-        w += state.v
-        if objective.has_intercept:
-            x[d] = -float(w @ self.center.means)
-        margins = objective.margins(x)
-        loss, bend = self._shift(margins)
-        x[d:] += state.shift
-        margins += state.shift
-        value = loss + 0.5 * objective.l2 * float(w @ w)
+        """The objective of the weights and the dual's, which lies below every objective."""
+        state, objective, center = self.state, self.objective, self.center
+        batch, p = self.fit.batch, np.empty(objective.n)
+        share = state.sum / state.size
+        # Anew, as the ascent's own sum gathers rounding errors.
+        state.v_center = float(center.means @ state.v)
+        square = float(state.v @ state.v)
+        square += share * (share * center.square - 2.0 * state.v_center)
+
+        def part(lo, hi):
+            margins(batch.rows, state, p, lo, hi, batch.subset)
+
+        side_by_side(objective, part, objective.n)
+        loss, bend = self._shift(p)
+        p += state.shift
+        value = loss + 0.5 * objective.l2 * square
         # loss(p) + conjugate(-a) + a p for a = -loss'(u): the loss at p above its tangent at u.
         dual, own = state.dual[self.used], state.margin[self.used]
-        tangent = objective.along(own, own, 0.0)[0] - float(dual @ (margins - own)) / objective.n
+        tangent = objective.along(own, own, 0.0)[0] - float(dual @ (p - own)) / objective.n
         gap = loss - tangent
         if bend > 0.0:
             # At the optimum the dual variables sum to 0.
             gap += (state.sum / objective.n) ** 2 / bend
         self.bound = max(self.bound, value - gap)
+        self.last = p
         if value < self.value:
-            self.x, self.spare = x, self.x
-            self.margins, self.value = margins, value
+            self.value, self.margins = value, p
+            self._write_weights(share)
         self.gaps.append(self.gap)
+
+    def _write_weights(self, share):
+        """w = v less its share of the centre, and the intercept of rows that are not centred."""
+        state, center, d = self.state, self.center, self.objective.d
+        np.multiply(center.means, -share, out=self.x[:d])
+        self.x[:d] += state.v
+        self.x[d:] = state.shift - state.v_center + share * center.square
 
     def _shift(self, margins):
         """Place the intercept, where there is one; (mean loss, its second derivative)."""
@@ -153,7 +215,7 @@ class DualAscent:
         """Whether too many epochs would pass until the gap is what is allowed."""
         if self.leverage > MOST_LEVERAGE:
             return True
-        if len(self.gaps) < 2 or self.gaps[-1] <= allowed:
+        if len(self.gaps) < 2 or self.partial or self.gaps[-1] <= allowed:
             return False
         pace = np.log(self.gaps[-2] / self.gaps[-1]) if self.gaps[-1] > 0 else np.inf
         return pace <= 0 or np.log(self.gaps[-1] / max(allowed, 1e-300)) > MOST_EPOCHS * pace
