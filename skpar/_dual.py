@@ -6,6 +6,8 @@ than columns it works on the smaller problem: nothing but the weights themselves
 of the columns.
 """
 
+import math
+
 import numpy as np
 
 from skpar._kernels.dual import DualState, ascend, margins, shares, sum_rows, survey_rows
@@ -32,6 +34,8 @@ NUMBERS_PER_WORKER = 1 << 18
 PARTS = 8
 # Between these leverages the first visit of all rows gains much, but never enough.
 LEAST_OPENING, MOST_OPENING = 0.03, 2.0
+# After a gap of so many times what is allowed a visit and a half end far from the aim.
+FAR = 20.0
 # Within so many times the gap allowed the rows with the most of it suffice.
 NEAR = 3.0
 # The intercept is placed until a step would gain this share of what `tol` allows, or of all.
@@ -109,26 +113,49 @@ class DualAscent:
     def epoch(self, number):
         """The best dual variable of each row, in random order; then the best intercept.
 
-        The first epoch visits each row twice where one visit cannot do, as it has no use for a
-        look in between. Near the end only the rows with most of the gap are visited.
+        Near the end only the rows with most of the gap are visited.
         """
-        order, seed = self.fit.batch.order, [self.fit.seed, number]
+        batch, seed = self.fit.batch, [self.fit.seed, number]
         near = self.last is not None and self.gap <= NEAR * self.tol * self.value
         self.partial = near and not self.partial
         if self.partial:
             rows = self._rows_left()
             self._ascend(Order(len(rows), BLOCK_ROWS, seed if self.fit.shuffle else None, rows))
-        elif number == 0 and LEAST_OPENING < self.leverage < MOST_OPENING:
-            self._ascend(order(self.fit.shuffle, seed, BLOCK_ROWS))
-            self._ascend(order(self.fit.shuffle, [*seed, 1], BLOCK_ROWS))
         else:
-            self._ascend(order(self.fit.shuffle, seed, BLOCK_ROWS))
+            order = batch.order(self.fit.shuffle, seed, BLOCK_ROWS)
+            self._ascend(order)
+            if number == 0 and LEAST_OPENING < self.leverage < MOST_OPENING:
+                self._open(order, seed)
         self._look()
 
-    def _ascend(self, order):
-        chunk = self.fit.batch.chunk_blocks(order.block_size)
-        for lo in range(0, order.n_blocks, chunk):
-            hi = min(lo + chunk, order.n_blocks)
+    def _open(self, order, seed):
+        """More of the first epoch, where one visit of each row cannot do: no look in between.
+
+        The rows visited first knew least and are visited once more. If that moved them so far that
+        the end cannot be near, all rows are.
+        """
+        state = self.state
+        dual, margin = state.dual.copy(), state.margin.copy()
+        self._step_intercept()
+        self._ascend(order, 0.5)
+        # Half of each row's part of the gap, to second order, of half the rows.
+        gap = float((state.dual - dual) @ (margin - state.margin)) / self.objective.n
+        if gap > FAR * self.tol * self.value_at_zero:
+            self._step_intercept()
+            self._ascend(self.fit.batch.order(self.fit.shuffle, [*seed, 1], BLOCK_ROWS))
+
+    def _step_intercept(self):
+        """Newton's step at the margins that rows had when they were visited."""
+        if self.objective.has_intercept:
+            own = self.state.margin[self.used]
+            _, slope, bend = self.objective.along(own, np.ones(len(own)), 0.0)
+            self.state.shift -= slope / bend if bend > 0.0 else 0.0
+
+    def _ascend(self, order, share=1.0):
+        chunk, n_blocks = self.fit.batch.chunk_blocks(order.block_size), order.n_blocks
+        end = math.ceil(share * n_blocks)
+        for lo in range(0, end, chunk):
+            hi = min(lo + chunk, end)
             ascend(self.fit.batch.rows, self.objective.loss, order, self.state, lo, hi)
 
     def _rows_left(self):
