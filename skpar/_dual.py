@@ -7,12 +7,12 @@ of the columns.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from skpar._kernels.dual import DualState, ascend, margins, shares, sum_rows, survey_rows
 from skpar._kernels.records import Order
-from skpar._objective import NUMBERS_PER_WORKER as GRADIENT_NUMBERS
 from skpar._scratch import Scratch
 
 SMOOTH = (
@@ -29,15 +29,16 @@ MOST_EPOCHS = 12
 MOST_TURNS = 20
 # Rows visited together: more of them act as one long step, which ascent does not have.
 BLOCK_ROWS = 16
-# A pass over so many numbers is shared out: less than for gradients, as workers end with no sum.
-NUMBERS_PER_WORKER = 1 << 18
-PARTS = 8
+# Passes that end with no sum, to be shared out, and half as much of them is worth a worker.
+PARTS, WORTH = 8, 2
 # Between these leverages the first visit of all rows gains much, but never enough.
 LEAST_OPENING, MOST_OPENING = 0.03, 2.0
 # After a gap of so many times what is allowed a visit and a half end far from the aim.
 FAR = 20.0
 # Within so many times the gap allowed the rows with the most of it suffice.
 NEAR = 3.0
+# The best intercept is taken to be within at most so many times its last move.
+MOST_DRIFT = 10.0
 # The intercept is placed until a step would gain this share of what `tol` allows, or of all.
 FLAT, FLAT_OF_TOL = 1e-11, 1e-3
 
@@ -58,8 +59,7 @@ def suits(objective, start):
 def side_by_side(objective, function, n):
     """function(lo, hi) over parts of n rows, shared out among the workers."""
     edges = np.linspace(0, n, PARTS + 1).astype(int).tolist()
-    work = objective.batch.work * (GRADIENT_NUMBERS // NUMBERS_PER_WORKER)
-    objective.in_spans(function, list(zip(edges[:-1], edges[1:], strict=True)), work)
+    objective.in_spans(function, list(pairwise(edges)), WORTH * objective.batch.work)
 
 
 class Center:
@@ -109,6 +109,7 @@ class DualAscent:
         self.value, self.bound, self.gaps = np.inf, -np.inf, []
         self.last, self.partial = None, False
         self.value_at_zero = self._shift(np.zeros(n))[0]
+        self.placed = self.state.shift  # the intercept when last looked at
 
     def epoch(self, number):
         """The best dual variable of each row, in random order; then the best intercept.
@@ -118,6 +119,8 @@ class DualAscent:
         batch, seed = self.fit.batch, [self.fit.seed, number]
         near = self.last is not None and self.gap <= NEAR * self.tol * self.value
         self.partial = near and not self.partial
+        if number > 0:
+            self._step_intercept()
         if self.partial:
             rows = self._rows_left()
             self._ascend(Order(len(rows), BLOCK_ROWS, seed if self.fit.shuffle else None, rows))
@@ -192,10 +195,13 @@ class DualAscent:
         tangent = objective.along(own, own, 0.0)[0] - float(dual @ (p - own)) / objective.n
         gap = loss - tangent
         if bend > 0.0:
-            # At the optimum the dual variables sum to 0.
-            gap += (state.sum / objective.n) ** 2 / bend
+            # At the optimum the dual variables sum to 0. Until then the bound hangs on how far the
+            # best intercept is: Newton's step or, as weights that may move far take it with them,
+            # some times its last move.
+            excess, drift = abs(state.sum) / objective.n, min(self.leverage, MOST_DRIFT)
+            gap += excess * max(excess / bend, drift * abs(state.shift - self.placed))
         self.bound = max(self.bound, value - gap)
-        self.last = p
+        self.last, self.placed = p, state.shift
         if value < self.value:
             self.value, self.margins = value, p
             self._write_weights(share)
