@@ -37,8 +37,10 @@ LEAST_OPENING, MOST_OPENING = 0.03, 2.0
 FAR = 20.0
 # Within so many times the gap allowed the rows with the most of it suffice.
 NEAR = 3.0
-# The best intercept is taken to be within at most so many times its last move.
+# The best intercept is taken to be within at most so many times its last move, and steps towards it
+# grow up to so many of Newton's.
 MOST_DRIFT = 10.0
+MOST_STRIDE = 16.0
 # The intercept is placed until a step would gain this share of what `tol` allows, or of all.
 FLAT, FLAT_OF_TOL = 1e-11, 1e-3
 
@@ -109,7 +111,8 @@ class DualAscent:
         self.value, self.bound, self.gaps = np.inf, -np.inf, []
         self.last, self.partial = None, False
         self.value_at_zero = self._shift(np.zeros(n))[0]
-        self.placed = self.state.shift  # the intercept when last looked at
+        # The intercept when last looked at, its move before that, and the length of its steps.
+        self.placed, self.moved, self.stride = self.state.shift, 0.0, 1.0
 
     def epoch(self, number):
         """The best dual variable of each row, in random order; then the best intercept.
@@ -120,7 +123,7 @@ class DualAscent:
         near = self.last is not None and self.gap <= NEAR * self.tol * self.value
         self.partial = near and not self.partial
         if number > 0:
-            self._step_intercept()
+            self._step_intercept(self.stride)
         if self.partial:
             rows = self._rows_left()
             self._ascend(Order(len(rows), BLOCK_ROWS, seed if self.fit.shuffle else None, rows))
@@ -147,12 +150,12 @@ class DualAscent:
             self._step_intercept()
             self._ascend(self.fit.batch.order(self.fit.shuffle, [*seed, 1], BLOCK_ROWS))
 
-    def _step_intercept(self):
-        """Newton's step at the margins that rows had when they were visited."""
+    def _step_intercept(self, stride=1.0):
+        """Newton's step at the margins that rows had when they were visited, or some of them."""
         if self.objective.has_intercept:
             own = self.state.margin[self.used]
             _, slope, bend = self.objective.along(own, np.ones(len(own)), 0.0)
-            self.state.shift -= slope / bend if bend > 0.0 else 0.0
+            self.state.shift -= stride * slope / bend if bend > 0.0 else 0.0
 
     def _ascend(self, order, share=1.0):
         chunk, n_blocks = self.fit.batch.chunk_blocks(order.block_size), order.n_blocks
@@ -201,7 +204,11 @@ class DualAscent:
             excess, drift = abs(state.sum) / objective.n, min(self.leverage, MOST_DRIFT)
             gap += excess * max(excess / bend, drift * abs(state.shift - self.placed))
         self.bound = max(self.bound, value - gap)
-        self.last, self.placed = p, state.shift
+        # An intercept that goes on one way, and hardly slower, is far from where it belongs.
+        move = state.shift - self.placed
+        far = move * self.moved > 0.5 * self.moved**2
+        self.stride = min(2.0 * self.stride, MOST_STRIDE) if far else 1.0
+        self.last, self.placed, self.moved = p, state.shift, move
         if value < self.value:
             self.value, self.margins = value, p
             self._write_weights(share)
