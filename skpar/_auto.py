@@ -63,7 +63,7 @@ class AutoFit:
     def _prepare_start(self):
         """Wide sparse rows: ascent of the dual where it is fast, else some stochastic steps."""
         if suits(self.objective, self.fit.start):
-            self.dual = DualAscent(self.fit, self.objective, self.tol)
+            self.dual = DualAscent(self.fit, self.objective, self.tol, self.x)
             if not self.dual.hopeless(0.0):
                 self.name, self.n_workers = "dual-ascent", 1
                 return

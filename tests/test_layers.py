@@ -59,6 +59,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
         "callbacks",
         "_sparsify",
         "_many_split",
+        "_scratch",
     },
     {"_many_state"},
     {"_kernels"},
