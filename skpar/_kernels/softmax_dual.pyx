@@ -1,4 +1,4 @@
-"""Dual coordinate ascent for many outputs: log loss of each (one-vs-rest) or softmax of all."""
+"""Dual coordinate ascent for the softmax of many outputs."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from skpar._kernels.records cimport Rows, pointer
 cdef extern from "softmax_dual.h" nogil:
     ctypedef struct skpar_dual:
         Py_ssize_t k, size, n
-        int softmax, rounds, intercept
+        int rounds, intercept
         double inverse, seen
         const double *squares
         const double *weights
@@ -21,7 +21,6 @@ cdef extern from "softmax_dual.h" nogil:
         double *sum
         double *curve
         double *p
-        double *s
         double *d
         double *z
         double *share
@@ -33,7 +32,7 @@ cdef extern from "softmax_dual.h" nogil:
                            const int64_t*, Py_ssize_t)
     void dual_pass_f32_i64(skpar_dual*, const float*, const int64_t*, const int64_t*,
                            const int64_t*, Py_ssize_t)
-    void dual_entropies(const skpar_dual*, Py_ssize_t, Py_ssize_t, double*)
+    double dual_entropies(const skpar_dual*)
 
 
 cdef void* numbers(array, dtype, Py_ssize_t size) except? NULL:
@@ -45,11 +44,11 @@ cdef void* numbers(array, dtype, Py_ssize_t size) except? NULL:
 
 
 cdef class Dual:
-    """Weights of some outputs and the dual variables of all rows.
+    """Weights of the outputs and the dual variables of all rows.
 
-    `w` (features, size), `beta` (rows, size) and `vectors` (8, size: intercepts, sums of beta,
+    `w` (features, size), `beta` (rows, size) and `vectors` (7, size: intercepts, sums of beta,
     curvatures, room) belong to the caller; `places` (int64) says which of the outputs a row's
-    class is, -1 for none. `scale` is 1 / (l2 n).
+    class is. `scale` is 1 / (l2 n).
     """
 
     cdef skpar_dual o
@@ -57,15 +56,17 @@ cdef class Dual:
     cdef Py_ssize_t n_columns
 
     def __init__(self, w, beta, vectors, squares, weights, factors, places, double scale,
-                 *, Py_ssize_t k, bint softmax, bint intercept, int rounds):
+                 *, Py_ssize_t k, bint intercept, int rounds):
         cdef Py_ssize_t n = len(beta), size = w.shape[1]
         f = np.float64
         self.keep_alive = (w, beta, vectors, squares, weights, factors, places)
         self.n_columns = len(w)
         if size % 8 or k > size:
             raise ValueError("kernels need rows of a multiple of 8 numbers")
+        if n and not 0 <= places.min() <= places.max() < k:
+            raise ValueError(f"the classes' places must lie in 0 to {k - 1}")
         self.o.k, self.o.size, self.o.n = k, size, n
-        self.o.softmax, self.o.rounds, self.o.intercept = softmax, rounds, intercept
+        self.o.rounds, self.o.intercept = rounds, intercept
         self.o.inverse, self.o.seen = scale, 0.0
         self.o.w = <double*>numbers(w, f, self.n_columns * size)
         self.o.beta = <double*>numbers(beta, f, n * size)
@@ -73,10 +74,9 @@ cdef class Dual:
         self.o.weights = <const double*>numbers(weights, f, n)
         self.o.factors = <const double*>numbers(factors, f, k)
         self.o.places = <const int64_t*>numbers(places, np.int64, n)
-        cdef double* v = <double*>numbers(vectors, f, 8 * size)
+        cdef double* v = <double*>numbers(vectors, f, 7 * size)
         self.o.b, self.o.sum, self.o.curve, self.o.p = v, v + size, v + 2 * size, v + 3 * size
-        self.o.s, self.o.d, self.o.z = v + 4 * size, v + 5 * size, v + 6 * size
-        self.o.share = v + 7 * size
+        self.o.d, self.o.z, self.o.share = v + 4 * size, v + 5 * size, v + 6 * size
 
     def run(self, Rows X, rows):
         """A step for each of the rows, one after another, without the GIL."""
@@ -99,9 +99,8 @@ cdef class Dual:
                                   X.starts, at, m)
 
     def entropies(self):
-        """The sums of the rows' weighted entropies: one an output, or one of a softmax."""
-        totals = np.zeros(1 if self.o.softmax else self.o.k)
-        cdef double* sums = <double*>pointer(totals)
+        """The sum of the rows' weighted entropies."""
+        cdef double total
         with nogil:
-            dual_entropies(&self.o, 0, self.o.n, sums)
-        return totals
+            total = dual_entropies(&self.o)
+        return total
