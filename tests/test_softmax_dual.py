@@ -246,5 +246,5 @@ def test_products_and_combinations_of_long_vectors(rows, k):
     assert not out[:lo].any() and not out[hi:].any()
     with pytest.raises(ValueError, match="rows"):
         products(arrays, arrays, 0, rows + 1)
-    with pytest.raises(ValueError, match="float64 arrays"):
+    with pytest.raises(ValueError, match="numbers of float64, not float32"):
         products(arrays, [arrays[0].astype(np.float32)], 0, rows)

@@ -1,10 +1,9 @@
 """Dual coordinate ascent for the softmax of many outputs."""
 
-import numpy as np
-
 from libc.stdint cimport int32_t, int64_t
 
-from skpar._kernels.records cimport Rows, pointer
+from skpar._kernels.arrays cimport doubles, doubles_or_null, longs
+from skpar._kernels.records cimport Rows
 
 cdef extern from "softmax_dual.h" nogil:
     ctypedef struct skpar_dual:
@@ -35,14 +34,6 @@ cdef extern from "softmax_dual.h" nogil:
     double dual_entropies(const skpar_dual*)
 
 
-cdef void* numbers(array, dtype, Py_ssize_t size) except? NULL:
-    if array is None:
-        return NULL
-    if array.dtype != dtype or array.size != size or not array.flags.c_contiguous:
-        raise ValueError(f"kernels need {size} contiguous numbers of {np.dtype(dtype)}")
-    return pointer(array)
-
-
 cdef class Dual:
     """Weights of the outputs and the dual variables of all rows.
 
@@ -58,7 +49,6 @@ cdef class Dual:
     def __init__(self, w, beta, vectors, squares, weights, factors, places, double scale,
                  *, Py_ssize_t k, bint intercept, int rounds):
         cdef Py_ssize_t n = len(beta), size = w.shape[1]
-        f = np.float64
         self.keep_alive = (w, beta, vectors, squares, weights, factors, places)
         self.n_columns = len(w)
         if size % 8 or k > size:
@@ -68,20 +58,20 @@ cdef class Dual:
         self.o.k, self.o.size, self.o.n = k, size, n
         self.o.rounds, self.o.intercept = rounds, intercept
         self.o.inverse, self.o.seen = scale, 0.0
-        self.o.w = <double*>numbers(w, f, self.n_columns * size)
-        self.o.beta = <double*>numbers(beta, f, n * size)
-        self.o.squares = <const double*>numbers(squares, f, n)
-        self.o.weights = <const double*>numbers(weights, f, n)
-        self.o.factors = <const double*>numbers(factors, f, k)
-        self.o.places = <const int64_t*>numbers(places, np.int64, n)
-        cdef double* v = <double*>numbers(vectors, f, 7 * size)
+        self.o.w = doubles(w, self.n_columns * size)
+        self.o.beta = doubles(beta, n * size)
+        self.o.squares = doubles(squares, n)
+        self.o.weights = doubles_or_null(weights, n)
+        self.o.factors = doubles(factors, k)
+        self.o.places = longs(places, n)
+        cdef double* v = doubles(vectors, 7 * size)
         self.o.b, self.o.sum, self.o.curve, self.o.p = v, v + size, v + 2 * size, v + 3 * size
         self.o.d, self.o.z, self.o.share = v + 4 * size, v + 5 * size, v + 6 * size
 
     def run(self, Rows X, rows):
         """A step for each of the rows, one after another, without the GIL."""
         cdef Py_ssize_t m = len(rows)
-        cdef const int64_t* at = <const int64_t*>numbers(rows, np.int64, m)
+        cdef const int64_t* at = longs(rows, m)
         if X.n_rows != self.o.n or X.n_columns != self.n_columns or not X.sparse:
             raise ValueError("the rows are not those of the dual variables")
         with nogil:
