@@ -15,7 +15,7 @@ from skpar._auto import AutoFit
 from skpar._bridge import CallbackSupportMixin
 from skpar._callbacks import mean_history
 from skpar._data import check_sparse
-from skpar._merging import sample_of
+from skpar._measures import sample_of
 from skpar._predict import score_rows
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
