@@ -12,7 +12,8 @@ import numpy as np
 from skpar._data import BLOCK_ROWS
 from skpar._kernels.records import State
 from skpar._lockfree import LockFree
-from skpar._merging import Merger, sample_of
+from skpar._measures import sample_of
+from skpar._merging import Merger
 from skpar._schemes import Weights, new_state, run_blocks
 from skpar._workers import Team, limit_blas
 

@@ -121,3 +121,11 @@ def checked_path(checkpoint):
     if path.is_dir():
         raise IsADirectoryError(f"checkpoint={str(path)!r} is a folder; give the name of a file")
     return path
+
+
+def found(checkpoint):
+    """(path, what it holds), None where no checkpoint is wanted or there is none yet."""
+    if checkpoint is None:
+        return None, None
+    path = checked_path(checkpoint)
+    return path, load(path) if path.exists() else None

@@ -19,7 +19,8 @@ import numpy as np
 
 from skpar._data import BLOCK_ROWS
 from skpar._kernels.gradients import loss_and_gradient
-from skpar._merging import Sample, sample_of
+from skpar._measures import sample_of
+from skpar._merging import Sample
 from skpar._schemes import Weights
 from skpar._workers import limit_blas
 

@@ -5,7 +5,7 @@ import numpy as np
 from skpar._kernels.lockfree import run_shared
 from skpar._kernels.records import State, padded
 from skpar._kernels.shared import Shared
-from skpar._measures import curvatures, frequent_columns, sampled_rows
+from skpar._measures import curvatures, frequent_columns, sampled_matrix
 from skpar._schedules import MAX_MERGE_ROWS, MIN_MERGE_ROWS, merge_rows, safe_steps
 from skpar._schemes import Weights
 
@@ -99,7 +99,7 @@ class LockFree:
         self.merge_every = merge_every
         start, batch = fit.start, fit.batch
         whole = not batch.sparse or (merge_every != 1 and copies_meet(batch, n_workers))
-        sample = sampled_rows(fit) if merge_every != 1 else None
+        sample = sampled_matrix(fit) if merge_every != 1 else None
         hot, slots = self._hot_columns(whole, sample)
         self.shared = Shared(
             start.w,

@@ -14,9 +14,8 @@ from skpar._kernels.records import Order
 from skpar._many_schemes import Block, ManySteps
 from skpar._many_split import NUMBERS_A_COLUMN
 from skpar._many_state import INTERCEPT, LOSS_SUM, ManyState
-from skpar._merging import CORNERS, HALVINGS, SAMPLE_NUMBERS, SAMPLE_ROWS, TOLERANCE, Sample, gain
-
-LEAST_SAMPLE = 250
+from skpar._measures import sample_rows
+from skpar._merging import CORNERS, HALVINGS, TOLERANCE, Sample, gain
 
 
 class ManyAveraging(ManySteps):
@@ -45,7 +44,7 @@ class ManyAveraging(ManySteps):
         self.mergers = None
         if fit.problem.learning_rate not in ("pa1", "pa2"):  # which have no step size
             effective = 1.0 / sum(share**2 for share in self.shares)
-            at = _sample_rows(fit.batch, fit.seed)
+            at = sample_rows(fit.batch, fit.seed)
             sample = Sample(fit.problem, fit.batch.take(at))
             self.mergers = [Merger(fit, b, parts, sample, at, effective) for b in self.blocks]
 
@@ -100,15 +99,6 @@ class ManyAveraging(ManySteps):
 
         self.fit.team.run(merge, list(zip(blocks, before, strict=True)))
         self.t += seen
-
-
-def _sample_rows(batch, seed):
-    """The rows of `_merging.sample_of`, by number."""
-    n = int(np.clip(SAMPLE_NUMBERS / batch.row_numbers, LEAST_SAMPLE, SAMPLE_ROWS))
-    rows = np.arange(batch.shape[0]) if batch.subset is None else batch.subset
-    if n < len(rows):
-        rows = np.sort(np.random.default_rng([seed, n]).choice(rows, n, replace=False))
-    return rows
 
 
 class Merger:

@@ -17,7 +17,7 @@ from skpar._many_schemes import ManySteps
 from skpar._many_state import INTERCEPT, SCALE
 from skpar._outputs import ManyObjective, take
 from skpar._schemes import Weights
-from skpar._softmax_dual import DualSteps, squared_norms
+from skpar._softmax_dual import DualSteps
 from skpar._steps import SEARCH_ROWS
 
 # Outputs at their optimum are left out of the passes once they are this share of those in work.
@@ -138,10 +138,9 @@ class ManyFit:
         start = replace(self.fit.start, average=None)
         problem = replace(self.problem, average=0)
         self.fit = replace(self.fit, problem=problem, start=start, track_loss=False)
-        norms = squared_norms(self.fit.batch) if self.softmax else None
-        if self.softmax and DualSteps.suits(self.fit, parts, norms):
-            self.scheme = DualSteps(self.fit, parts, self.softmax, n_blocks, norms)
-        else:
+        if self.softmax and DualSteps.suits(self.fit, parts):
+            self.scheme = DualSteps(self.fit, parts)
+        if self.scheme is None or self.scheme.ill_conditioned:
             self.eta0 = find_many_step(*narrow(self.fit, parts), self.softmax, averaged=False)
             self.fit = replace(self.fit, problem=replace(problem, eta0=self.eta0))
             self.scheme = ManySteps(self.fit, parts, self.softmax, n_blocks)

@@ -8,7 +8,8 @@ from skpar._kernels.outputs import Targets, output_losses
 from skpar._many_lockfree import SOFTMAX_FACTOR
 from skpar._many_schemes import ManySteps
 from skpar._many_state import AVERAGE_INTERCEPT, INTERCEPT, LOSS_SUM
-from skpar._merging import Sample, sample_of
+from skpar._measures import sample_of
+from skpar._merging import Sample
 
 
 class ManyGradients(ManySteps):

@@ -8,7 +8,7 @@ Wright 2006, chapter 7).
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from skpar._newton import checked_moments
+from skpar._newton import Frame as UnitFrame
 
 MOST_COLUMNS = 1500
 # Rows of a sampled Hessian for each column; its multiply-adds for each number read in a pass.
@@ -75,22 +75,15 @@ class Frame:
 
 
 def unit_frame(objective):
-    """(Frame in which columns have unit deviation, their variances); sparse rows stay as they are.
+    """The frame in which columns have unit deviation, as that of `_newton` for one output.
 
     Sparse columns are not centred, so that zeros stay zeros.
     """
-    d, size = objective.d, objective.size
-    mean, square = checked_moments(objective.base)
-    center, spread = None, square
-    if not objective.batch.sparse and objective.has_intercept:
-        center, spread = mean, square - mean**2
-    # Below this share of the mean square a column is constant but for rounding.
-    constant = ~(spread > 1e-12 * square)
-    spread = np.where(constant, np.where(square > 0, square, 1.0), spread)
-    scale = np.ones((size, 1))
-    scale[:d, 0] = 1.0 / np.sqrt(spread)
-    scale[~np.isfinite(scale)] = 1.0
-    return Frame(objective, scale, center)
+    unit = UnitFrame(objective.base)
+    scale = np.ones((objective.size, 1))
+    scale[: objective.d, 0] = unit.scale
+    centred = not objective.batch.sparse and objective.has_intercept
+    return Frame(objective, scale, unit.center if centred else None)
 
 
 def diagonal_frame(objective, curvatures):

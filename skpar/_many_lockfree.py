@@ -24,7 +24,7 @@ from skpar._many_state import (
     ManyState,
     Meeting,
 )
-from skpar._measures import curvatures, sampled_rows
+from skpar._measures import curvatures, sampled_matrix
 from skpar._schedules import MIN_MERGE_ROWS, SAFE_PRODUCT, merge_rows
 
 # The softmax may curve twice as much as the log loss of each output by itself (Boehning 1992).
@@ -49,7 +49,7 @@ class ManyLockFree(ManySteps):
                 own.meeting = Meeting(shared, ManyState.like(state), 1, 1.0, lock)
         self.top = 0.0
         if merge_every == "auto":
-            top = curvatures(fit, sampled_rows(fit)).max(initial=0.0)
+            top = curvatures(fit, sampled_matrix(fit)).max(initial=0.0)
             self.top = float(top) * (SOFTMAX_FACTOR if softmax else 1.0)
 
     def _meet_how(self, step):

@@ -15,6 +15,8 @@ SERIAL_NUMBERS = 1 << 23
 SAMPLED_ROWS = 5000
 LEAST_ROWS = 500
 SAMPLED_NUMBERS = 1 << 18
+# A sample that a scheme keeps, to look at it in every round.
+KEPT_ROWS, LEAST_KEPT_ROWS, KEPT_NUMBERS = 2000, 250, 1 << 20
 # Up to so many columns an array of counts is cheaper than sorting.
 COUNTED_COLUMNS = 1 << 20
 POWER_ITERATIONS = 8
@@ -85,7 +87,27 @@ def shard_loss(shard, problem, w, intercept, share=None):
     return total, sum(hi - lo for lo, hi in spans)
 
 
-def sampled_rows(fit):
+def kept_rows(batch):
+    return int(np.clip(KEPT_NUMBERS / batch.row_numbers, LEAST_KEPT_ROWS, KEPT_ROWS))
+
+
+def sample_rows(batch, seed):
+    """Numbers of at most 2,000 rows in use."""
+    n = kept_rows(batch)
+    rows = np.arange(batch.shape[0]) if batch.subset is None else batch.subset
+    if n < len(rows):
+        rows = np.sort(np.random.default_rng([seed, n]).choice(rows, n, replace=False))
+    return rows
+
+
+def sample_of(batch, seed):
+    """As many rows as a batch of their own."""
+    if batch.partitioned:
+        return batch.sample_batch(kept_rows(batch), seed)
+    return batch.take(sample_rows(batch, seed))
+
+
+def sampled_matrix(fit):
     """A few thousand rows, for what `frequent_columns` and `curvatures` estimate."""
     rows = LEAST_ROWS + int(SAMPLED_NUMBERS / fit.batch.row_numbers)
     return fit.batch.sample(min(SAMPLED_ROWS, rows), fit.seed)

@@ -17,8 +17,6 @@ import numpy as np
 from skpar._kernels.gradients import loss_and_gradient
 from skpar._problem import SPARSE_INTERCEPT_RATE
 
-SAMPLE_ROWS = 2000
-SAMPLE_NUMBERS = 1 << 20
 # Models of more columns keep this many directions of the sharpest curvature; in the others
 # columns count as independent.
 FULL_COLUMNS = 200
@@ -33,17 +31,6 @@ HALVINGS = 4
 # Losses with a corner have no second derivative: the corner is spread over a typical distance.
 CORNERS = {"hinge": 1.0, "perceptron": 0.0}
 INSENSITIVE = ("epsilon_insensitive", "squared_epsilon_insensitive")
-
-
-def sample_of(batch, seed):
-    """At most 2,000 rows in use as a batch of their own."""
-    n = int(np.clip(SAMPLE_NUMBERS / batch.row_numbers, 250, SAMPLE_ROWS))
-    if batch.partitioned:
-        return batch.sample_batch(n, seed)
-    rows = np.arange(batch.shape[0]) if batch.subset is None else batch.subset
-    if n < len(rows):
-        rows = np.sort(np.random.default_rng([seed, n]).choice(rows, n, replace=False))
-    return batch.take(rows)
 
 
 class Sample:

@@ -7,6 +7,7 @@ import numpy as np
 
 from skpar._kernels import losses
 from skpar._kernels.records import Recipe
+from skpar._kernels.smoothed import Smoothed, SmoothedQuantile
 
 # scikit-learn's rate for the intercept on sparse rows, where it would otherwise oscillate.
 SPARSE_INTERCEPT_RATE = 0.01
@@ -84,8 +85,8 @@ class Problem:
         """The compiled loss with its kink rounded off over a width."""
         loss = self.loss_kernel()
         if self.loss == "quantile":
-            return losses.SmoothedQuantile(self.quantile, width)
-        return losses.Smoothed(loss, width)
+            return SmoothedQuantile(self.quantile, width)
+        return Smoothed(loss, width)
 
     @property
     def power_in_use(self):

@@ -94,16 +94,69 @@ def mean_loss_met(fit, scheme, penalty):
     return mean + penalty
 
 
+class Log:
+    """The epochs of a fit so far: their history, the best weights seen, and who is told.
+
+    Of equal scores the earlier weights count as the best, or the later.
+    """
+
+    def __init__(self, fit, options, watch, later=False):
+        self.fit, self.options, self.watch, self.later = fit, options, watch, later
+        self.history, self.begin = History(), perf_counter()
+        self.best_score, self.best = -math.inf, None
+        self.looked_at = watch.score is not None or watch.heard is not None
+
+    def add(self, user, seconds, objective, step_size):
+        """Note an epoch of which the user gets (w, intercept), None where nobody looks at them.
+
+        Returns (score, whether who looks on ends the fit).
+        """
+        options, watch, n_rows = self.options, self.watch, self.fit.batch.n_rows
+        number = len(self.history.entries) + 1
+        score = watch.score(*user) if watch.score is not None else math.nan
+        info = EpochInfo(
+            epoch=number,
+            samples=number * n_rows,
+            time=perf_counter() - self.begin,
+            objective=objective,
+            validation_score=score,
+            step_size=step_size,
+            rows_per_second=n_rows / max(seconds, 1e-9),
+        )
+        self.history.add(info)
+        if options.verbose:
+            report(info, options.max_iter)
+        better = score > self.best_score or (self.later and score == self.best_score)
+        if options.early_stopping and better:
+            self.best_score, self.best = score, (user[0].copy(), user[1])
+        ended = watch.heard is not None and watch.heard(user[0].copy(), user[1], self.history)
+        return score, bool(ended)
+
+    def result(self, weights, user, eta0, scheme, finished):
+        """`Result`, with the best weights seen in the place of (w, intercept) where scores count."""
+        n_iter = len(self.history.entries)
+        w, intercept = user if self.best is None else self.best
+        return Result(
+            weights=replace(weights, t=self.fit.start.t + n_iter * self.fit.batch.shape[0]),
+            user_w=w,
+            user_intercept=intercept,
+            n_iter=n_iter,
+            history=self.history.arrays(),
+            eta0=eta0,
+            scheme=scheme.name,
+            n_workers=scheme.n_workers,
+            finished=finished,
+        )
+
+
 def train(fit, scheme, options, watch=NOBODY, check=True):
     """Run epochs of `scheme` until the stopping rule, a callback or `max_iter` ends them.
 
     With early stopping the rule looks at the validation score, and the best weights seen are
     the user's.
     """
-    score = watch.score
-    history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
-    eta0, best_score, best = fit.problem.eta0, -math.inf, None
-    begin, finished, sampled = perf_counter(), False, is_large(fit)
+    log, rule = Log(fit, options, watch), StoppingRule(options.tol, options.n_iter_no_change)
+    eta0, finished, sampled = fit.problem.eta0, False, is_large(fit)
     # A scheme of many weight vectors has a mean loss of its own.
     measure = getattr(scheme, "mean_loss", None) or partial(mean_loss, fit)
     for number in range(options.max_iter):
@@ -114,31 +167,16 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
         weights = scheme.weights()
         if check:
             check_finite(weights, number + 1)
-        w, intercept = users_weights(fit, weights, samples)
+        user = w, intercept = users_weights(fit, weights, samples)
         penalty = fit.problem.penalty_value(w)
         objective = measure(w, intercept, sampled) + penalty
-        value = score(w, intercept) if score is not None else math.nan
-        history.add(
-            EpochInfo(
-                epoch=number + 1,
-                samples=samples,
-                time=perf_counter() - begin,
-                objective=objective,
-                validation_score=value,
-                step_size=fit.recipe(eta0).step_size(fit.start.t + samples),
-                rows_per_second=fit.batch.n_rows / max(seconds, 1e-9),
-            )
-        )
-        if options.verbose:
-            report(EpochInfo(**history.entries[-1]), options.max_iter)
-        if options.early_stopping and value > best_score:
-            best_score, best = value, (w.copy(), intercept)
-        if watch.heard is not None and watch.heard(w.copy(), intercept, history):
-            finished = True
+        step_size = fit.recipe(eta0).step_size(fit.start.t + samples)
+        score, finished = log.add(user, seconds, objective, step_size)
+        if finished:
             break
         if w is not weights.w:
             penalty = fit.problem.penalty_value(weights.w)
-        met = -value if options.early_stopping else mean_loss_met(fit, scheme, penalty)
+        met = -score if options.early_stopping else mean_loss_met(fit, scheme, penalty)
         if rule.no_more_gain(met):
             if fit.problem.learning_rate != "adaptive" or eta0 <= SMALLEST_ADAPTIVE_STEP:
                 finished = True
@@ -146,19 +184,8 @@ def train(fit, scheme, options, watch=NOBODY, check=True):
             eta0 /= ADAPTIVE_DIVISOR
             rule.restart()
     if sampled:
-        history.end_at(measure(w, intercept) + fit.problem.penalty_value(w))
-    w, intercept = best if best is not None else (w, intercept)
-    return Result(
-        weights=replace(weights, t=fit.start.t + (number + 1) * fit.batch.shape[0]),
-        user_w=w,
-        user_intercept=intercept,
-        n_iter=number + 1,
-        history=history.arrays(),
-        eta0=fit.recipe(eta0).eta0,
-        scheme=scheme.name,
-        n_workers=scheme.n_workers,
-        finished=finished,
-    )
+        log.history.end_at(measure(w, intercept) + fit.problem.penalty_value(w))
+    return log.result(weights, user, fit.recipe(eta0).eta0, scheme, finished)
 
 
 def train_auto(fit, auto, options, watch=NOBODY):
@@ -169,52 +196,22 @@ def train_auto(fit, auto, options, watch=NOBODY):
     With early stopping it ends, too, when the validation score has not risen for
     `n_iter_no_change` epochs, and the best weights seen are the user's.
     """
-    score = watch.score
-    history, rule = History(), StoppingRule(options.tol, options.n_iter_no_change)
-    best_score, best, begin, number = -math.inf, None, perf_counter(), 0
-    finished, looked_at = False, score is not None or watch.heard is not None
+    # Of equal scores the later weights are nearer to the optimum.
+    log = Log(fit, options, watch, later=True)
+    rule = StoppingRule(options.tol, options.n_iter_no_change)
+    number, finished = 0, False
     while number < options.max_iter and not finished:
         started = perf_counter()
         if not auto.step(number) and number:
             break
         seconds = perf_counter() - started
         number += 1
-        if looked_at:
-            w, intercept = auto.weights()
-        value = score(w, intercept) if score is not None else math.nan
-        info = EpochInfo(
-            epoch=number,
-            samples=number * fit.batch.n_rows,
-            time=perf_counter() - begin,
-            objective=auto.value,
-            validation_score=value,
-            step_size=auto.step_size,
-            rows_per_second=fit.batch.n_rows / max(seconds, 1e-9),
-        )
-        history.add(info)
-        if options.verbose:
-            report(info, options.max_iter)
-        # Of equal scores the later weights are nearer to the optimum.
-        if options.early_stopping and value >= best_score:
-            best_score, best = value, (w.copy(), intercept)
-        finished = auto.finished or (options.early_stopping and rule.no_more_gain(-value))
-        if watch.heard is not None and watch.heard(w.copy(), intercept, history):
-            finished = True
-    w, intercept = best if best is not None else auto.weights()
-    weights = replace(
-        fit.start, w=w, intercept=intercept, t=fit.start.t + number * fit.batch.shape[0]
-    )
-    return Result(
-        weights=weights,
-        user_w=w,
-        user_intercept=intercept,
-        n_iter=number,
-        history=history.arrays(),
-        eta0=auto.eta0,
-        scheme=auto.name,
-        n_workers=auto.n_workers,
-        finished=finished or auto.finished,
-    )
+        user = auto.weights() if log.looked_at else None
+        score, ended = log.add(user, seconds, auto.value, auto.step_size)
+        finished = auto.finished or (options.early_stopping and rule.no_more_gain(-score)) or ended
+    user = auto.weights() if log.best is None else log.best
+    weights = replace(fit.start, w=user[0], intercept=user[1])
+    return log.result(weights, user, auto.eta0, auto, finished or auto.finished)
 
 
 def train_on(fit, make_scheme, options, kept):

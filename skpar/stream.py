@@ -138,15 +138,9 @@ def fit_stream(
     [1000, 2000, 3000]
     """
     _check_numbers(n_epochs, prefetch, n_readers, n_iter_no_change, tol, timeout)
-    source, validation = _as_source(source), _as_validation(validation)
-    if transform is not None:
-        source = source.transform(transform)
-        validation = None if validation is None else validation.transform(transform)
+    source, validation = _sources_of(source, validation, transform, early_stopping)
     classes = _check_estimator(estimator, classes)
-    if early_stopping and validation is None:
-        raise ValueError("early_stopping=True needs validation: rows to score after each epoch")
-    path = None if checkpoint is None else _checkpoint.checked_path(checkpoint)
-    loaded = _checkpoint.load(path) if path is not None and path.exists() else None
+    path, loaded = _checkpoint.found(checkpoint)
     given = getattr(estimator, "random_state", None) if random_state is None else random_state
     seed, reproducible = _seed(given, loaded), given is not None or path is not None
     options = Options(
@@ -172,6 +166,17 @@ def fit_stream(
             run.load(*loaded)
         _run_seeded(run, identity)
     return estimator
+
+
+def _sources_of(source, validation, transform, early_stopping):
+    """Both as sources of transformed rows, the second None where there are none."""
+    if early_stopping and validation is None:
+        raise ValueError("early_stopping=True needs validation: rows to score after each epoch")
+    source, validation = _as_source(source), _as_validation(validation)
+    if transform is None:
+        return source, validation
+    validated = None if validation is None else validation.transform(transform)
+    return source.transform(transform), validated
 
 
 def _run_seeded(run, identity):

@@ -24,8 +24,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skpar._data import Batch
 from skpar._descent import Descent
-from skpar._kernels.losses import Smoothed
 from skpar._kernels.quadratic import descend
+from skpar._kernels.smoothed import Smoothed
 from skpar._objective import Objective
 from skpar._problem import Problem
 

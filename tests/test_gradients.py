@@ -191,7 +191,7 @@ def test_arrays_are_checked():
         gradients.loss_and_gradient(
             batch.rows, kernel, w, 0, order, 0, 1, gradient.astype(np.float32)
         )
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match="13 contiguous numbers"):
         gradients.loss_and_gradient(batch.rows, kernel, w[1:], 0, order, 0, 1, gradient)
 
 

@@ -149,6 +149,24 @@ def test_margins_and_total_loss(layout, dtype, subset):
     np.testing.assert_allclose(total, expected, rtol=1e-5 if dtype is np.float32 else 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (np.zeros(3, np.float32), "4 contiguous numbers of float64, not float32"),
+        (np.zeros(3), r"4 contiguous numbers of float64, not float64 of the shape \(3,\)"),
+        (np.zeros(8)[::2], "C-contiguous arrays, not one of strides"),
+        (np.zeros(4, ">f8"), "float64, not >f8"),
+        (None, "not None"),
+    ],
+)
+def test_kernels_refuse_what_they_cannot_read(bad, what):
+    batch = Batch.of(np.ones((2, 4)), np.ones(2))
+    with pytest.raises(ValueError, match=what):
+        margins.margins(batch.rows, bad, 0.0, 0, 2)
+    with pytest.raises(ValueError, match="2 contiguous numbers of int64 or more"):
+        margins.margins(batch.rows, np.ones(4), 0.0, 0, 2, np.zeros(2))
+
+
 # The pass, against the algorithm as it is printed.
 def plain_sgd(X, y, loss, order, alpha, eta, w):
     b = 0.0

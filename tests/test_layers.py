@@ -26,7 +26,7 @@ LAYERS = [  # from the top down; a module may import what stands below its own l
     {"_decisions"},
     {"_collections"},
     {"_base"},
-    {"_validation", "_partitions", "_class_weights"},
+    {"_fitted", "_validation", "_partitions", "_class_weights"},
     {"_parts"},
     {"_many_auto"},
     {"_train_many"},

@@ -93,7 +93,7 @@ def test_bad_arguments():
         curvature_matrix(batch.rows, rows + N, factors, 0, M, center, scale, H)
     with pytest.raises(ValueError, match="rows must lie"):
         curvature_matrix(batch.rows, None, np.ones(N + 1), 0, N + 1, center, scale, H)
-    with pytest.raises(ValueError, match="contiguous float64"):
+    with pytest.raises(ValueError, match="contiguous numbers of float64"):
         curvature_matrix(batch.rows, rows, factors[:3], 0, M, center, scale, H)
     with pytest.raises(ValueError, match="whole tiles"):
         curvature_matrix(batch.rows, rows, factors, 0, M, center, scale, H, part=(0, 7))

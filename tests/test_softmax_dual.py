@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from _common import CLASSIFIERS
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from skpar._data import Batch
 from skpar._kernels.vectors import combination, products
+from skpar._many_state import INTERCEPT
 from skpar._outputs import ManyObjective
 from skpar._problem import Problem
 from skpar._schemes import Fit, Weights
-from skpar._softmax_dual import DualSteps, squared_norms
+from skpar._softmax_dual import MOST_STEP, DualSteps
 from skpar._workers import Team
 
 classifiers = pytest.mark.parametrize("cls", CLASSIFIERS)
@@ -53,8 +54,8 @@ def value_of(model, X, y, weights=None, class_weight=None):
     return losses.mean() + model.alpha * sizes.sum() / len(model.classes_)
 
 
-def dual_steps(X, y, softmax, alpha=1e-2, weights=None, factors=None, intercept=True, workers=1):
-    """(scheme, objective) of so many workers' blocks."""
+def dual_steps(X, y, alpha=1e-2, weights=None, factors=None, intercept=True):
+    """(scheme, objective)."""
     k = y.max() + 1
     factors = np.ones(k) if factors is None else factors
     problem = Problem("log_loss", 0.1, "l2", alpha, 0.1, intercept, "auto", 0.1, 0.5)
@@ -62,33 +63,24 @@ def dual_steps(X, y, softmax, alpha=1e-2, weights=None, factors=None, intercept=
     parts = y.astype(np.int64), None, weights, np.arange(k), factors
     start = Weights(np.zeros((k, X.shape[1])), np.zeros(k), None, np.zeros(k), 1.0)
     fit = Fit(problem, batch, team, 0, True, start)
-    norms = squared_norms(batch)
-    assert DualSteps.suits(fit, parts, norms)
-    scheme = DualSteps(fit, parts, softmax, workers, norms)
-    return scheme, ManyObjective(problem, batch, team, parts, softmax)
+    assert DualSteps.suits(fit, parts)
+    return DualSteps(fit, parts), ManyObjective(problem, batch, team, parts, softmax=True)
 
 
 def place(scheme, objective):
     x = np.zeros((objective.size, objective.k))
-    for block in scheme.blocks:
-        state = block.states[0]
-        x[: objective.d, block.outputs] = state.w[:, : state.k]
-        if objective.has_intercept:
-            x[-1, block.outputs] = block.vectors[0, : state.k]
+    (state,) = scheme.states
+    x[: objective.d] = state.w[:, : state.k]
+    if objective.has_intercept:
+        x[-1] = state.of(INTERCEPT)
     return x
 
 
-def betas(scheme):
-    parts = [b.dual.keep_alive[1][:, : len(b.outputs)] for b in scheme.blocks]
-    return np.concatenate(parts, axis=1)
-
-
 @pytest.mark.parametrize("intercept", [False, True])
-@pytest.mark.parametrize("together", [False, True])
-def test_the_dual_bound_holds_and_closes(together, intercept):
+def test_the_dual_bound_holds_and_closes(intercept):
     X, y = wide_rows()
     factors = np.array([1.0, 2.0, 0.5, 1, 3])
-    scheme, objective = dual_steps(X, y, together, 1e-3, WEIGHTS, factors, intercept, workers=2)
+    scheme, objective = dual_steps(X, y, 1e-3, WEIGHTS, factors, intercept)
     seen = []
     for number in range(25):
         scheme.epoch(number)
@@ -103,26 +95,22 @@ def test_the_dual_bound_holds_and_closes(together, intercept):
         assert np.abs(objective.at(place(scheme, objective)).gradient).max() < 1e-5
 
 
-@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("wide", [np.int32, np.int64])
-def test_a_dual_step_solves_for_its_row(together, dtype, wide):
+def test_a_dual_step_solves_for_its_row(dtype, wide):
     X, y = wide_rows(n=40)
     y = np.arange(40) % 5
     X = sp.csr_matrix((X.data.astype(dtype), X.indices, X.indptr), X.shape)
     X.indices, X.indptr = X.indices.astype(wide), X.indptr.astype(wide)
-    scheme, _ = dual_steps(X, y, together, 0.5, intercept=False)
-    (block,) = scheme.blocks
+    scheme, _ = dual_steps(X, y, 0.5, intercept=False)
+    w, betas = scheme.states[0].w[:, :5], scheme.betas[:, :5]
     for i in (3, 7, 3):
-        block.dual.run(scheme.fit.batch.rows, np.array([i]))
-        p = np.asarray(X[[i]] @ block.states[0].w[:, :5])[0]
-        share = softmax(p) if together else expit(p)
+        scheme.dual.run(scheme.fit.batch.rows, np.array([i]))
+        share = softmax(np.asarray(X[[i]] @ w)[0])
         # Two rounds of Newton are near, not there.
-        np.testing.assert_allclose(betas(scheme)[i], (y[i] == np.arange(5)) - share, atol=2e-3)
-        np.testing.assert_allclose(
-            block.states[0].w[:, :5], (X.T @ betas(scheme)) / (0.5 * 40), atol=1e-6
-        )
-    assert not betas(scheme)[[0, 1, 2, 4]].any()
+        np.testing.assert_allclose(betas[i], (y[i] == np.arange(5)) - share, atol=2e-3)
+        np.testing.assert_allclose(w, (X.T @ betas) / (0.5 * 40), atol=1e-6)
+    assert not betas[[0, 1, 2, 4]].any()
 
 
 @cache
@@ -227,14 +215,21 @@ def test_warm_start_of_wide_rows_goes_on():
 
 def test_a_weak_penalty_or_heavy_rows_do_without_the_dual():
     X, y = wide_rows()
-    scheme, _ = dual_steps(X, y, True)
-    norms, parts = squared_norms(scheme.fit.batch), (y, None, None, np.arange(5), np.ones(5))
-    np.testing.assert_allclose(norms, 1.0)
-    weak = replace(scheme.fit.problem, alpha=1e-9)
-    assert not DualSteps.suits(replace(scheme.fit, problem=weak), parts, norms)
-    heavy = (y, None, np.full(len(y), 1e6), np.arange(5), np.ones(5))
-    assert not DualSteps.suits(scheme.fit, heavy, norms)
-    assert not DualSteps.suits(scheme.fit, parts, norms * 1e6)
+    scheme, _ = dual_steps(X, y)
+    fit, parts = scheme.fit, scheme.parts
+    np.testing.assert_allclose(scheme.norms, 1.0)
+    np.testing.assert_allclose(scheme.longest_step, 1 / (1e-2 * len(y)))
+    assert not scheme.ill_conditioned
+    weak = replace(fit, problem=replace(fit.problem, alpha=1e-9))
+    assert DualSteps(weak, parts).ill_conditioned
+    heavy = *parts[:2], np.full(len(y), 1e6), *parts[3:]
+    assert DualSteps(fit, heavy).ill_conditioned
+    long = replace(fit, batch=Batch.of(X * 1e3, y.astype(float)))
+    assert DualSteps(long, parts).longest_step > MOST_STEP
+    for no_dual in (dict(penalty="l1"), dict(penalty=None), dict(loss="hinge")):
+        assert not DualSteps.suits(replace(fit, problem=replace(fit.problem, **no_dual)), parts)
+    with pytest.raises(ValueError, match="0 to 4"):
+        DualSteps(fit, (parts[0], None, None, np.array([0, 1, 2, 3, 3]), parts[4]))
 
 
 @pytest.mark.parametrize(("rows", "k"), [(101, 3), (5000, 1), (700, 20), (3, 40)])
@@ -251,5 +246,5 @@ def test_products_and_combinations_of_long_vectors(rows, k):
     assert not out[:lo].any() and not out[hi:].any()
     with pytest.raises(ValueError, match="rows"):
         products(arrays, arrays, 0, rows + 1)
-    with pytest.raises(ValueError, match="float64 arrays"):
+    with pytest.raises(ValueError, match="numbers of float64, not float32"):
         products(arrays, [arrays[0].astype(np.float32)], 0, rows)

@@ -16,15 +16,11 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.arrays cimport doubles
 from skpar._kernels.landing cimport landing
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.records cimport Order, Rows
 from skpar._kernels.rows cimport index, real
-
-cdef double* doubles(array, Py_ssize_t size) except NULL:
-    if array.dtype != np.float64 or not array.flags.c_contiguous or array.size != size:
-        raise ValueError(f"kernels need {size} contiguous numbers of float64")
-    return <double*><size_t>array.ctypes.data
 
 
 cdef class DualState:

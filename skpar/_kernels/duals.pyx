@@ -10,6 +10,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.arrays cimport doubles
 from skpar._kernels.landing cimport ENOUGH, landing
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.outputs cimport Targets
@@ -40,12 +41,6 @@ cdef extern from "duals.h" nogil:
 cdef enum:
     GROUP = 4
     VECTORS = 10  # vectors of workspace
-
-
-cdef double* doubles(array, Py_ssize_t size) except NULL:
-    if array.dtype != np.float64 or not array.flags.c_contiguous or array.size != size:
-        raise ValueError(f"kernels need {size} contiguous numbers of float64")
-    return <double*><size_t>array.ctypes.data
 
 
 def padded(Py_ssize_t k):

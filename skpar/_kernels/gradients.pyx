@@ -10,6 +10,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
+from skpar._kernels.arrays cimport doubles_at_least as doubles, reals
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.rows cimport index, real
 from skpar._kernels.records cimport Order, Rows, block_at
@@ -232,15 +233,6 @@ cdef Sums sum_rows(
     return sums
 
 
-cdef double* doubles(array, Py_ssize_t least) except? NULL:
-    """The address of a C-contiguous float64 array of at least this length; NULL for None."""
-    if array is None:
-        return NULL
-    if array.dtype != np.float64 or not array.flags.c_contiguous or array.size < least:
-        raise ValueError(f"kernels need contiguous float64 arrays of at least {least} numbers")
-    return <double*>cnp.PyArray_DATA(array)
-
-
 cdef Py_ssize_t rows_in(Order order, Py_ssize_t lo, Py_ssize_t hi):
     """How many rows blocks lo to hi have."""
     cdef Py_ssize_t b, total = 0
@@ -250,10 +242,7 @@ cdef Py_ssize_t rows_in(Order order, Py_ssize_t lo, Py_ssize_t hi):
 
 
 cdef const void* weights_of(Rows X, w) except? NULL:
-    dtype = np.float64 if X.is_double else np.float32
-    if w.dtype != dtype or not w.flags.c_contiguous or w.size != X.n_columns:
-        raise ValueError(f"the weights must be {X.n_columns} contiguous numbers of {dtype}")
-    return <const void*>cnp.PyArray_DATA(w)
+    return reals(w, X.is_double, X.n_columns)
 
 
 def loss_and_gradient(Rows X, Loss loss, w, double intercept, Order order, Py_ssize_t lo,

@@ -9,8 +9,9 @@ from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, PyTh
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead, take
+from skpar._kernels.arrays cimport pointer
 from skpar._kernels.penalties cimport soft_threshold
-from skpar._kernels.records cimport PA1, Order, Recipe, Rows, State, eta, pointer
+from skpar._kernels.records cimport PA1, Order, Recipe, Rows, State, eta
 from skpar._kernels.rows cimport (
     axpy_split,
     dot_dense,

@@ -9,15 +9,5 @@ cdef class Loss:
     cdef void expand(self, double y, double p, double* c) noexcept nogil
     cdef double majorant(self, double y, double p) noexcept nogil
 
-cdef class Smoothed(Loss):
-    cdef readonly Loss original
-    cdef readonly double width
-    cdef bint hinge
-    cdef double excess(self, double y, double p) noexcept nogil
-
 cdef class Tweedie(Loss):
     cdef double pull(self, double y, double p) noexcept nogil
-
-cdef class SmoothedQuantile(Loss):
-    cdef readonly double width
-    cdef double slope(self, double r) noexcept nogil

@@ -9,8 +9,9 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead
+from skpar._kernels.arrays cimport doubles, pointer, reals, reals_or_null
 from skpar._kernels.outputs cimport Targets
-from skpar._kernels.records cimport PA1, Order, Recipe, Rows, eta, pointer
+from skpar._kernels.records cimport PA1, Order, Recipe, Rows, eta
 from skpar._kernels.rows cimport dot_dense, index, real, use_simd_level
 from skpar._kernels.shared cimport Lock
 
@@ -180,14 +181,6 @@ cdef void pass_blocks(
         meet(s, X, <real*>s.w)
 
 
-cdef void* place(array, dtype, Py_ssize_t size) except? NULL:
-    if array is None:
-        return NULL
-    if array.dtype != dtype or array.size != size:
-        raise ValueError(f"kernels need {size} contiguous numbers of {dtype}")
-    return pointer(array)
-
-
 def run_many(Rows X, Targets t, Order order, state, Recipe r, Py_ssize_t lo, Py_ssize_t hi,
              bint softmax=False):
     """Blocks lo to hi of the order, one row after another, without the GIL; `state` a ManyState."""
@@ -216,14 +209,15 @@ cdef pass_many(Rows X, Targets t, Order order, state, Recipe r, span, bint softm
     if t.n != X.n_rows or t.k != o.k or o.size % 8 or (softmax and t.codes == NULL):
         raise ValueError("the targets do not fit the rows and weights")
     cdef Py_ssize_t numbers = X.n_columns * o.size
-    s.w, s.received = place(state.w, dtype, numbers), place(state.received, dtype, numbers)
-    s.average = place(state.average, dtype, numbers)
-    cdef double* v = <double*>place(vectors, np.dtype(np.float64), 8 * o.size)
+    s.w = reals(state.w, X.is_double, numbers)
+    s.received = reals_or_null(state.received, X.is_double, numbers)
+    s.average = reals_or_null(state.average, X.is_double, numbers)
+    cdef double* v = doubles(vectors, 8 * o.size)
     o.scale, o.intercept, o.ratio = v, v + o.size, v + 2 * o.size
     o.average_a, o.average_b = v + 3 * o.size, v + 4 * o.size
     o.average_intercept, o.l1_total, o.loss_sum = v + 5 * o.size, v + 6 * o.size, v + 7 * o.size
     work, rounded = np.zeros((13, o.size)), np.zeros((8, o.size), dtype)
-    v = <double*>pointer(work)
+    v = doubles(work, 13 * o.size)
     o.y, o.p, o.slope, o.value = v, v + o.size, v + 2 * o.size, v + 3 * o.size
     o.update, s.lengths, s.steps = v + 4 * o.size, v + 5 * o.size, v + 9 * o.size
     s.margins, s.rounded = pointer(rounded[:4]), pointer(rounded[4:])
@@ -239,19 +233,19 @@ cdef pass_many(Rows X, Targets t, Order order, state, Recipe r, span, bint softm
     meeting = None if looks else state.meeting
     s.meet_rows, s.since, s.lock = 0, 0, NULL
     if meeting is not None:
-        join(&s, meeting, dtype, numbers)
+        join(&s, meeting, X.is_double, numbers)
     with nogil:
         dispatch(X, t, order, &s, r, lo, hi)
     if not looks:
         state.t, state.averaged = s.t, s.averaged
 
 
-cdef join(Pass* s, meeting, dtype, Py_ssize_t numbers):
+cdef join(Pass* s, meeting, bint is_double, Py_ssize_t numbers):
     """Where the pass meets other workers: at `rows`, `share` and `lock` of a Meeting."""
     for k, state in enumerate((meeting.shared, meeting.snapshot)):
-        s.shared_w[k] = place(state.w, dtype, numbers)
-        s.shared_received[k] = place(state.received, dtype, numbers)
-        s.shared_intercept[k] = <double*>pointer(state.vectors) + s.o.size
+        s.shared_w[k] = reals(state.w, is_double, numbers)
+        s.shared_received[k] = reals_or_null(state.received, is_double, numbers)
+        s.shared_intercept[k] = doubles(state.vectors, 8 * s.o.size) + s.o.size
     s.meet_rows, s.share = meeting.rows, meeting.share
     if meeting.lock is not None:
         s.lock = (<Lock>meeting.lock).handle
@@ -261,9 +255,9 @@ def norms_many(w):
     """(sums of squares, sums of absolute values) of the columns of a C-contiguous matrix."""
     cdef Py_ssize_t n = w.shape[0], size = w.shape[1]
     sums = np.zeros((2, size))
-    cdef double* squares = <double*>pointer(sums)
-    cdef void* weights = place(w, w.dtype, n * size)
+    cdef double* squares = doubles(sums, 2 * size)
     cdef bint is_double = w.dtype == np.float64
+    cdef void* weights = reals(w, is_double, n * size)
     if size % 8:
         raise ValueError("kernels need rows of a multiple of 8 numbers")
     with nogil:

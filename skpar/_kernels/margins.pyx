@@ -2,9 +2,9 @@
 
 import numpy as np
 
-cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
+from skpar._kernels.arrays cimport doubles, longs, longs_at_least, pointer, reals
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.records cimport Rows
 from skpar._kernels.rows cimport (
@@ -34,18 +34,12 @@ cdef void fill(
             out[k - lo] = intercept + dot_dense(x + i * X.n_columns, w, X.n_columns)
 
 
-cdef const int64_t* subset_pointer(subset) except? NULL:
-    if subset is None:
-        return NULL
-    return <const int64_t*>cnp.PyArray_DATA(subset)
-
-
 def margins(Rows X, w, double intercept, Py_ssize_t lo, Py_ssize_t hi, subset=None):
     """x.w + intercept (float64) for positions lo to hi, without the GIL."""
     out = np.empty(hi - lo)
-    cdef double* target = <double*>cnp.PyArray_DATA(out)
-    cdef const void* weights = <const void*>cnp.PyArray_DATA(w)
-    cdef const int64_t* rows = subset_pointer(subset)
+    cdef double* target = doubles(out, hi - lo)
+    cdef const void* weights = reals(w, X.is_double, X.n_columns)
+    cdef const int64_t* rows = longs_at_least(subset, hi)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -66,8 +60,8 @@ def margins(Rows X, w, double intercept, Py_ssize_t lo, Py_ssize_t hi, subset=No
 def total_loss(Rows X, Loss loss, w, double intercept, Py_ssize_t lo, Py_ssize_t hi, subset=None):
     """The sum of s_i loss(y_i, x_i.w + b) over positions lo to hi, without the GIL."""
     p_array = margins(X, w, intercept, lo, hi, subset)
-    cdef const double* p = <const double*>cnp.PyArray_DATA(p_array)
-    cdef const int64_t* rows = subset_pointer(subset)
+    cdef const double* p = doubles(p_array, hi - lo)
+    cdef const int64_t* rows = longs_at_least(subset, hi)
     cdef double total = 0.0
     cdef Py_ssize_t i, k
     with nogil:
@@ -138,18 +132,18 @@ def score_sparse(x, columns, starts, w, intercept, out, bint transposed):
     `starts` (int64) holds n + 1 positions, of which the first is where `x` and `columns` (int32
     or int64) begin. `w` has a row a class or, `transposed`, a row a column.
     """
-    cdef const void* xp = <const void*>cnp.PyArray_DATA(x)
-    cdef const void* wp = <const void*>cnp.PyArray_DATA(w)
-    cdef const void* cp = <const void*>cnp.PyArray_DATA(columns)
-    cdef const void* bp = <const void*>cnp.PyArray_DATA(intercept)
-    cdef void* op = <void*>cnp.PyArray_DATA(out)
-    cdef const int64_t* sp = <const int64_t*>cnp.PyArray_DATA(starts)
     cdef Py_ssize_t n = out.shape[0], k = out.shape[1], d = w.shape[1]
     cdef bint finite, is_double = w.dtype == np.float64, wide = columns.dtype == np.int64
+    cdef const void* xp = reals(x, is_double, x.size)
+    cdef const void* wp = reals(w, is_double, w.size)
+    cdef const void* cp = pointer(columns)
+    cdef const void* bp = reals(intercept, is_double, k)
+    cdef void* op = reals(out, is_double, n * k)
+    cdef const int64_t* sp = longs(starts, n + 1)
     cdef double* sums = NULL
     if transposed:
         workspace = np.empty(k)
-        sums = <double*>cnp.PyArray_DATA(workspace)
+        sums = doubles(workspace, k)
     with nogil:
         if is_double and wide:
             finite = sparse_rows(<const double*>wp, <const int64_t*>cp, sp, <const double*>xp,

@@ -8,6 +8,14 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
+from skpar._kernels.arrays cimport (
+    doubles,
+    doubles_at_least,
+    doubles_or_null,
+    longs_or_null,
+    reals,
+    reals_or_null,
+)
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.records cimport Rows
 from skpar._kernels.rows cimport real
@@ -33,22 +41,12 @@ cdef extern from "outputs.h" nogil:
     void log_losses(Py_ssize_t, const double*, const double*, double*, double*, double*)
 
 
-cdef void* address(array, Rows X, Py_ssize_t size) except? NULL:
-    """Of an array of the data's dtype and exactly this size; NULL for None."""
-    if array is None:
-        return NULL
-    dtype = np.float64 if X.is_double else np.float32
-    if array.dtype != dtype or not array.flags.c_contiguous or array.size != size:
-        raise ValueError(f"kernels need {size} contiguous numbers of {dtype}")
-    return <void*><size_t>array.ctypes.data
-
-
 def sparse_margins(Rows X, w, b, Py_ssize_t lo, Py_ssize_t hi, p):
     """p = X W + b for CSR rows lo to hi; w (n_columns, k), b (k,), p (hi - lo, k)."""
     cdef Py_ssize_t k = len(b)
-    cdef void* wp = address(w, X, X.n_columns * k)
-    cdef void* bp = address(b, X, k)
-    cdef void* pp = address(p, X, (hi - lo) * k)
+    cdef void* wp = reals(w, X.is_double, X.n_columns * k)
+    cdef void* bp = reals(b, X.is_double, k)
+    cdef void* pp = reals(p, X.is_double, (hi - lo) * k)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -68,10 +66,8 @@ def sparse_margins(Rows X, w, b, Py_ssize_t lo, Py_ssize_t hi, p):
 def sparse_combine(Rows X, r, Py_ssize_t lo, Py_ssize_t hi, total):
     """total += X' r for CSR rows lo to hi; r (hi - lo, k), total (n_columns, k) float64."""
     cdef Py_ssize_t k = r.shape[1]
-    cdef void* rp = address(r, X, (hi - lo) * k)
-    if total.dtype != np.float64 or not total.flags.c_contiguous or total.size < X.n_columns * k:
-        raise ValueError(f"total needs {X.n_columns * k} contiguous float64 numbers")
-    cdef double* sums = <double*><size_t>total.ctypes.data
+    cdef void* rp = reals(r, X.is_double, (hi - lo) * k)
+    cdef double* sums = doubles_at_least(total, X.n_columns * k)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -99,17 +95,13 @@ cdef class Targets:
         self.keep_alive = (codes, values, weights, classes, factors)
         self.n = len(codes if values is None else values)
         self.k = len(factors)
-        arrays = (codes, np.int64), (values, np.float64), (weights, np.float64)
-        for array, dtype in (*arrays, (classes, np.int64), (factors, np.float64)):
-            if array is not None and (array.dtype != dtype or not array.flags.c_contiguous):
-                raise ValueError(f"kernels need a contiguous array of {np.dtype(dtype)}")
         if values is not None and values.shape != (self.n, self.k):
             raise ValueError(f"values must have the shape {(self.n, self.k)}")
-        self.codes = NULL if codes is None else <const int64_t*><size_t>codes.ctypes.data
-        self.classes = NULL if classes is None else <const int64_t*><size_t>classes.ctypes.data
-        self.values = NULL if values is None else <const double*><size_t>values.ctypes.data
-        self.weights = NULL if weights is None else <const double*><size_t>weights.ctypes.data
-        self.factors = <const double*><size_t>factors.ctypes.data
+        self.codes = longs_or_null(codes, self.n)
+        self.classes = longs_or_null(classes, self.k)
+        self.values = doubles_or_null(values, self.n * self.k)
+        self.weights = doubles_or_null(weights, self.n)
+        self.factors = doubles(factors, self.k)
 
 
 cdef inline double softmax_of(
@@ -193,15 +185,14 @@ def output_losses(Rows X, Loss loss, Targets t, margins, Py_ssize_t lo, Py_ssize
     losses' derivatives, times the rows' weights) have the shape (hi - lo, k).
     """
     cdef Py_ssize_t size = (hi - lo) * t.k
-    cdef void* p = address(margins, X, size)
-    cdef void* first = address(slopes, X, size)
-    cdef void* second = address(curvatures, X, size)
-    if lo < 0 or hi > t.n or totals.dtype != np.float64 or (loss is not None
-                                                            and totals.size < t.k):
-        raise ValueError("rows or totals do not fit the targets")
+    cdef void* p = reals(margins, X.is_double, size)
+    cdef void* first = reals_or_null(slopes, X.is_double, size)
+    cdef void* second = reals_or_null(curvatures, X.is_double, size)
+    if lo < 0 or hi > t.n:
+        raise ValueError(f"rows {lo} to {hi} of {t.n}")
     workspace = np.empty(5 * t.k)
-    cdef double* work = <double*><size_t>workspace.ctypes.data
-    cdef double* sums = <double*><size_t>totals.ctypes.data
+    cdef double* work = doubles(workspace, 5 * t.k)
+    cdef double* sums = doubles_at_least(totals, 1 if loss is None else t.k)
     with nogil:
         if X.is_double:
             visit(loss, t, <const double*>p, lo, hi, work, <double*>first, <double*>second, sums)

@@ -10,6 +10,7 @@ cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
+from skpar._kernels.arrays cimport doubles, place
 from skpar._kernels.cholesky cimport factor
 from skpar._kernels.records cimport Rows
 from skpar._kernels.rows cimport index, real, skpar_prefetch_span, use_simd_level
@@ -196,14 +197,6 @@ cdef void add_curvature(
         lo = end
 
 
-cdef const double* numbers(array, Py_ssize_t least) except? NULL:
-    if array is None:
-        return NULL
-    if array.dtype != np.float64 or not array.flags.c_contiguous or array.size < least:
-        raise ValueError(f"kernels need contiguous float64 arrays of at least {least} numbers")
-    return <const double*>cnp.PyArray_DATA(array)
-
-
 def may_scatter(Rows X, center):
     """Whether products are added pair by pair: for rows with few numbers, and no center."""
     if not X.sparse or center.any():
@@ -223,7 +216,7 @@ def curvature_matrix(Rows X, rows, factors, Py_ssize_t lo, Py_ssize_t hi, center
     for 0.
     """
     cdef Products p = Products(X.n_columns + 1 + (offset is not None))
-    cdef double* target = <double*>numbers(H, p.padded * p.stride)
+    cdef double* target = doubles(H, p.padded * p.stride)
     cdef Py_ssize_t first = 0, last = p.padded
     cdef Source s
     if part is not None:
@@ -233,16 +226,14 @@ def curvature_matrix(Rows X, rows, factors, Py_ssize_t lo, Py_ssize_t hi, center
         raise ValueError(f"a part of {p.padded} rows is one of whole tiles: {part}")
     if scattered and (not X.sparse or offset is not None or part is not None):
         raise ValueError("only sparse rows are scattered, and wholly")
-    s.factors, s.rows = numbers(factors, hi), NULL
-    s.center, s.scale = numbers(center, X.n_columns), numbers(scale, X.n_columns)
+    s.factors = <const double*>place(factors, cnp.NPY_FLOAT64, hi, True)
+    s.rows = <const int64_t*>place(rows, cnp.NPY_INT64, hi, True)
+    s.center, s.scale = doubles(center, X.n_columns), doubles(scale, X.n_columns)
     s.targets = offset is not None
     s.offset = 0.0 if offset is None else offset
     if not 0 <= lo <= hi or (rows is None and hi > X.n_rows):
         raise ValueError(f"rows must lie in 0 to {X.n_rows - 1}")
     if rows is not None:
-        if rows.dtype != np.int64 or not rows.flags.c_contiguous or rows.size < hi:
-            raise ValueError("rows must be contiguous int64 numbers")
-        s.rows = <const int64_t*>cnp.PyArray_DATA(rows)
         for k in range(lo, hi):
             if not 0 <= s.rows[k] < X.n_rows:
                 raise ValueError(f"rows must lie in 0 to {X.n_rows - 1}")

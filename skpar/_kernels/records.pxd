@@ -54,7 +54,6 @@ cdef class State:
     cdef char[64] behind
     cpdef settle(self)
 
-cdef void* pointer(array) except? NULL
 cdef void fold(real* w, State s, Py_ssize_t n) noexcept nogil
 cdef double steps_between(Recipe r, double a, double b) noexcept nogil
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-cimport numpy as cnp
 from libc.math cimport log, pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
 
+from skpar._kernels.arrays cimport pointer
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.rows cimport SKPAR_PADDING, use_simd_level
 
@@ -20,13 +20,6 @@ SCHEDULES = {
     "pa2": PA2,
     "decaying": DECAYING,
 }
-
-
-cdef void* pointer(array) except? NULL:
-    """The address of a C-contiguous array; read-only arrays (memmaps) are welcome."""
-    if not array.flags.c_contiguous:
-        raise ValueError("kernels need C-contiguous arrays")
-    return <void*>cnp.PyArray_DATA(array)
 
 
 cdef class Rows:

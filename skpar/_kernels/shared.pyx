@@ -10,8 +10,9 @@ from cpython.pythread cimport PyThread_allocate_lock, PyThread_free_lock, PyThre
 from libc.math cimport exp, expm1
 from libc.stdint cimport int16_t, int64_t
 
+from skpar._kernels.arrays cimport pointer
 from skpar._kernels.penalties cimport soft_threshold
-from skpar._kernels.records cimport Recipe, State, pointer, steps_between
+from skpar._kernels.records cimport Recipe, State, steps_between
 from skpar._kernels.rows cimport (
     real,
     shared_get,

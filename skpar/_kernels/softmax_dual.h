@@ -1,4 +1,4 @@
-/* Dual coordinate ascent for many outputs: a row's step solves for its own dual variables, given
+/* Dual coordinate ascent for the softmax: a row's step solves for its own dual variables, given
  * all others (Shalev-Shwartz & Zhang 2013). w = X' beta / (l2 n) throughout, so that no step size
  * is needed and the distance to the optimum has a bound. Beta is minus the weighted slope of the
  * row's loss at the optimum; the intercepts are multipliers of sum beta = 0. */
@@ -13,42 +13,20 @@
 
 typedef struct {
     ptrdiff_t k, size, n; /* outputs, with padding; rows */
-    int softmax, rounds, intercept;
+    int rounds, intercept;
     double inverse; /* 1 / (l2 n) */
     double seen;
     const double *squares, *weights, *factors; /* weights may be NULL */
-    const int64_t *places;                     /* the output of a row's class, -1 for none */
+    const int64_t *places;                     /* the output of a row's class */
     double *w, *beta, *b, *sum, *curve;        /* curve: sum of the losses' curvatures */
-    double *p, *s, *d, *z, *share;             /* room, of size numbers each */
+    double *p, *d, *z, *share;                 /* room, of size numbers each */
 } skpar_dual;
 
-/* The row's new beta less the old, into d: Newton on beta + d = s (t - sigmoid(p + q d)). */
-SKPAR_MAYBE SKPAR_WIDE static void dual_logistic(const skpar_dual *o, const double *beta,
-                                                 ptrdiff_t place, double q) {
-    const ptrdiff_t size = o->size;
-    for (ptrdiff_t c = 0; c < size; c++) o->d[c] = 0.0;
-    for (int round = 0; round < o->rounds; round++)
-        _Pragma("omp simd") for (ptrdiff_t c = 0; c < size; c++) {
-            const double z = o->p[c] + q * o->d[c], t = c == place ? 1.0 : 0.0, s = o->s[c];
-            const double a = z > 0.0 ? -z : z;
-            const double e = exp_of_negative(a < -700.0 ? -700.0 : a);
-            const double low = e / (1.0 + e), share = z > 0.0 ? 1.0 - low : low;
-            const double off = beta[c] + o->d[c] - s * (t - share);
-            const double at = beta[c] + o->d[c];
-            double to = at - off / (1.0 + s * q * low * (1.0 - low));
-            /* Between the slopes of the loss at its two ends; beyond, half the way there. */
-            const double least = s * (t - 1.0), most = s * t;
-            to = to < least ? 0.5 * (at + least) : to > most ? 0.5 * (at + most) : to;
-            o->d[c] = to - beta[c];
-        }
-}
-
-/* The same for the softmax; the Jacobian's diagonal bounds it, and the last round is exact in
- * that shares sum to one. */
+/* The row's new beta less the old, into d: steps on beta + d = s (t - softmax(p + q d)). The
+ * Jacobian's diagonal bounds it, and the last round is exact in that shares sum to one. */
 SKPAR_MAYBE static void dual_softmax(const skpar_dual *o, const double *beta, ptrdiff_t place,
-                                     double q) {
+                                     double s, double q) {
     const ptrdiff_t k = o->k;
-    const double s = o->s[place];
     for (ptrdiff_t c = 0; c < o->size; c++) o->d[c] = 0.0;
     for (int round = 0; round <= o->rounds; round++) {
         for (ptrdiff_t c = 0; c < k; c++) o->z[c] = o->p[c] + q * o->d[c];
@@ -65,10 +43,11 @@ SKPAR_MAYBE static void dual_softmax(const skpar_dual *o, const double *beta, pt
 }
 
 /* What the row's steps change: beta, its sums, and from time to time the intercepts. */
-SKPAR_MAYBE SKPAR_WIDE static void dual_accept(skpar_dual *o, double *beta) {
+SKPAR_MAYBE SKPAR_WIDE static void dual_accept(skpar_dual *o, double *beta, double weight) {
     const ptrdiff_t size = o->size;
+    const double s = weight > 0.0 ? weight : 1.0;
     _Pragma("omp simd") for (ptrdiff_t c = 0; c < size; c++) {
-        const double old = beta[c], now = old + o->d[c], s = o->s[c] > 0.0 ? o->s[c] : 1.0;
+        const double old = beta[c], now = old + o->d[c];
         const double before = old < 0.0 ? -old : old, after = now < 0.0 ? -now : now;
         beta[c] = now;
         o->sum[c] += o->d[c];
@@ -138,19 +117,12 @@ SKPAR_MAYBE static void dual_intercepts(skpar_dual *o) {
         for (ptrdiff_t r = 0; r < n; r++) {                                                        \
             const int64_t i = rows[r], lo = starts[i];                                             \
             const ptrdiff_t m = (ptrdiff_t)(starts[i + 1] - lo), place = (ptrdiff_t)o->places[i];  \
-            const double weight = o->weights ? o->weights[i] : 1.0;                                \
+            const double s = (o->weights ? o->weights[i] : 1.0) * o->factors[place];               \
             double *beta = o->beta + i * o->size;                                                  \
             if (r + 1 < n) SKPAR_AHEAD(columns + starts[rows[r + 1]]);                             \
-            for (ptrdiff_t c = 0; c < o->size; c++) o->s[c] = weight;                              \
-            if (place >= 0) o->s[place] *= o->factors[place];                                      \
             dual_margins_##suffix##_##kind(o, x + lo, columns + lo, m);                            \
-            if (o->softmax)                                                                        \
-                dual_softmax(o, beta, place, o->squares[i] * o->inverse);                          \
-            else                                                                                   \
-                dual_logistic(o, beta, place, o->squares[i] * o->inverse);                         \
-            if (o->softmax)                                                                        \
-                for (ptrdiff_t c = 0; c < o->size; c++) o->s[c] = o->s[place];                     \
-            dual_accept(o, beta);                                                                  \
+            dual_softmax(o, beta, place, s, o->squares[i] * o->inverse);                           \
+            dual_accept(o, beta, s);                                                               \
             dual_add_##suffix##_##kind(o, x + lo, columns + lo, m);                                \
             o->seen += 1.0;                                                                        \
             if (o->intercept && (r + 1) % SKPAR_DUAL_ROWS == 0) dual_intercepts(o);                \
@@ -166,21 +138,18 @@ SKPAR_MAYBE static double dual_entropy(double share) {
     return share > 0.0 ? -share * log(share) : 0.0;
 }
 
-/* totals += the weighted entropies of rows lo to hi: minus the conjugates of their losses. */
-SKPAR_MAYBE static void dual_entropies(const skpar_dual *o, ptrdiff_t lo, ptrdiff_t hi,
-                                       double *totals) {
-    for (ptrdiff_t i = lo; i < hi; i++) {
-        const double *beta = o->beta + i * o->size, weight = o->weights ? o->weights[i] : 1.0;
+/* The sum of the rows' weighted entropies: minus the conjugates of their losses. */
+SKPAR_MAYBE static double dual_entropies(const skpar_dual *o) {
+    double total = 0.0;
+    for (ptrdiff_t i = 0; i < o->n; i++) {
         const ptrdiff_t place = (ptrdiff_t)o->places[i];
-        for (ptrdiff_t c = 0; c < o->k; c++) {
-            const ptrdiff_t own = o->softmax ? place : c;
-            const double s = own == place ? weight * o->factors[own] : weight;
-            if (s == 0.0) continue;
-            const double share = (c == place ? 1.0 : 0.0) - beta[c] / s;
-            const double rest = o->softmax ? 0.0 : dual_entropy(1.0 - share);
-            totals[o->softmax ? 0 : c] += s * (dual_entropy(share) + rest);
-        }
+        const double *beta = o->beta + i * o->size;
+        const double s = (o->weights ? o->weights[i] : 1.0) * o->factors[place];
+        if (s == 0.0) continue;
+        for (ptrdiff_t c = 0; c < o->k; c++)
+            total += s * dual_entropy((c == place ? 1.0 : 0.0) - beta[c] / s);
     }
+    return total;
 }
 
 #endif

@@ -1,15 +1,14 @@
-"""Dual coordinate ascent for many outputs: log loss of each (one-vs-rest) or softmax of all."""
-
-import numpy as np
+"""Dual coordinate ascent for the softmax of many outputs."""
 
 from libc.stdint cimport int32_t, int64_t
 
-from skpar._kernels.records cimport Rows, pointer
+from skpar._kernels.arrays cimport doubles, doubles_or_null, longs
+from skpar._kernels.records cimport Rows
 
 cdef extern from "softmax_dual.h" nogil:
     ctypedef struct skpar_dual:
         Py_ssize_t k, size, n
-        int softmax, rounds, intercept
+        int rounds, intercept
         double inverse, seen
         const double *squares
         const double *weights
@@ -21,7 +20,6 @@ cdef extern from "softmax_dual.h" nogil:
         double *sum
         double *curve
         double *p
-        double *s
         double *d
         double *z
         double *share
@@ -33,23 +31,15 @@ cdef extern from "softmax_dual.h" nogil:
                            const int64_t*, Py_ssize_t)
     void dual_pass_f32_i64(skpar_dual*, const float*, const int64_t*, const int64_t*,
                            const int64_t*, Py_ssize_t)
-    void dual_entropies(const skpar_dual*, Py_ssize_t, Py_ssize_t, double*)
-
-
-cdef void* numbers(array, dtype, Py_ssize_t size) except? NULL:
-    if array is None:
-        return NULL
-    if array.dtype != dtype or array.size != size or not array.flags.c_contiguous:
-        raise ValueError(f"kernels need {size} contiguous numbers of {np.dtype(dtype)}")
-    return pointer(array)
+    double dual_entropies(const skpar_dual*)
 
 
 cdef class Dual:
-    """Weights of some outputs and the dual variables of all rows.
+    """Weights of the outputs and the dual variables of all rows.
 
-    `w` (features, size), `beta` (rows, size) and `vectors` (8, size: intercepts, sums of beta,
+    `w` (features, size), `beta` (rows, size) and `vectors` (7, size: intercepts, sums of beta,
     curvatures, room) belong to the caller; `places` (int64) says which of the outputs a row's
-    class is, -1 for none. `scale` is 1 / (l2 n).
+    class is. `scale` is 1 / (l2 n).
     """
 
     cdef skpar_dual o
@@ -57,31 +47,31 @@ cdef class Dual:
     cdef Py_ssize_t n_columns
 
     def __init__(self, w, beta, vectors, squares, weights, factors, places, double scale,
-                 *, Py_ssize_t k, bint softmax, bint intercept, int rounds):
+                 *, Py_ssize_t k, bint intercept, int rounds):
         cdef Py_ssize_t n = len(beta), size = w.shape[1]
-        f = np.float64
         self.keep_alive = (w, beta, vectors, squares, weights, factors, places)
         self.n_columns = len(w)
         if size % 8 or k > size:
             raise ValueError("kernels need rows of a multiple of 8 numbers")
+        if n and not 0 <= places.min() <= places.max() < k:
+            raise ValueError(f"the classes' places must lie in 0 to {k - 1}")
         self.o.k, self.o.size, self.o.n = k, size, n
-        self.o.softmax, self.o.rounds, self.o.intercept = softmax, rounds, intercept
+        self.o.rounds, self.o.intercept = rounds, intercept
         self.o.inverse, self.o.seen = scale, 0.0
-        self.o.w = <double*>numbers(w, f, self.n_columns * size)
-        self.o.beta = <double*>numbers(beta, f, n * size)
-        self.o.squares = <const double*>numbers(squares, f, n)
-        self.o.weights = <const double*>numbers(weights, f, n)
-        self.o.factors = <const double*>numbers(factors, f, k)
-        self.o.places = <const int64_t*>numbers(places, np.int64, n)
-        cdef double* v = <double*>numbers(vectors, f, 8 * size)
+        self.o.w = doubles(w, self.n_columns * size)
+        self.o.beta = doubles(beta, n * size)
+        self.o.squares = doubles(squares, n)
+        self.o.weights = doubles_or_null(weights, n)
+        self.o.factors = doubles(factors, k)
+        self.o.places = longs(places, n)
+        cdef double* v = doubles(vectors, 7 * size)
         self.o.b, self.o.sum, self.o.curve, self.o.p = v, v + size, v + 2 * size, v + 3 * size
-        self.o.s, self.o.d, self.o.z = v + 4 * size, v + 5 * size, v + 6 * size
-        self.o.share = v + 7 * size
+        self.o.d, self.o.z, self.o.share = v + 4 * size, v + 5 * size, v + 6 * size
 
     def run(self, Rows X, rows):
         """A step for each of the rows, one after another, without the GIL."""
         cdef Py_ssize_t m = len(rows)
-        cdef const int64_t* at = <const int64_t*>numbers(rows, np.int64, m)
+        cdef const int64_t* at = longs(rows, m)
         if X.n_rows != self.o.n or X.n_columns != self.n_columns or not X.sparse:
             raise ValueError("the rows are not those of the dual variables")
         with nogil:
@@ -99,9 +89,8 @@ cdef class Dual:
                                   X.starts, at, m)
 
     def entropies(self):
-        """The sums of the rows' weighted entropies: one an output, or one of a softmax."""
-        totals = np.zeros(1 if self.o.softmax else self.o.k)
-        cdef double* sums = <double*>pointer(totals)
+        """The sum of the rows' weighted entropies."""
+        cdef double total
         with nogil:
-            dual_entropies(&self.o, 0, self.o.n, sums)
-        return totals
+            total = dual_entropies(&self.o)
+        return total

@@ -4,6 +4,8 @@ import numpy as np
 
 from libc.stdlib cimport free, malloc
 
+from skpar._kernels.arrays cimport doubles
+
 cdef extern from "vectors.h" nogil:
     void vector_products(const double* const*, Py_ssize_t, const double* const*, Py_ssize_t,
                          Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
@@ -16,13 +18,14 @@ cdef const double** addresses(list arrays, tuple shape) except NULL:
     cdef const double** found
     cdef Py_ssize_t i
     for array in arrays:
-        if array.dtype != np.float64 or array.shape != shape or not array.flags.c_contiguous:
-            raise ValueError(f"kernels need contiguous float64 arrays of shape {shape}")
+        if array.shape != shape:
+            raise ValueError(f"kernels need arrays of the shape {shape}, not {array.shape}")
+        doubles(array, array.size)
     found = <const double**>malloc(max(1, len(arrays)) * sizeof(double*))
     if found == NULL:
         raise MemoryError
     for i in range(len(arrays)):
-        found[i] = <const double*><size_t>arrays[i].ctypes.data
+        found[i] = doubles(arrays[i], arrays[i].size)
     return found
 
 
@@ -33,7 +36,7 @@ def products(list left, list right, Py_ssize_t lo, Py_ssize_t hi):
     if not 0 <= lo <= hi <= shape[0]:
         raise ValueError(f"rows {lo} to {hi} of {shape[0]}")
     out = np.zeros((m, r, k))
-    cdef double* sums = <double*><size_t>out.ctypes.data
+    cdef double* sums = doubles(out, m * r * k)
     cdef const double** a = addresses(left, shape)
     cdef const double** b = NULL
     try:
@@ -53,9 +56,9 @@ def combination(coef, list arrays, Py_ssize_t lo, Py_ssize_t hi, out):
     coef = np.ascontiguousarray(coef, np.float64)
     if coef.shape != (m, k) or not 0 <= lo <= hi <= shape[0]:
         raise ValueError(f"coefficients of shape {(m, k)} for rows {lo} to {hi} of {shape[0]}")
-    cdef const double* t = <const double*><size_t>coef.ctypes.data
+    cdef const double* t = doubles(coef, m * k)
     cdef const double** a = addresses([*arrays, out], shape)
-    cdef double* to = <double*><size_t>out.ctypes.data
+    cdef double* to = doubles(out, shape[0] * k)
     try:
         with nogil:
             vector_combination(t, a, m, lo, hi, k, to)
