@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from skpar._descent import LESS_CARE, Descent
-from skpar._dual import DualAscent, suits
+from skpar._dual import DualAscent, rough_leverage, suits
 from skpar._least_squares import least_squares_for
 from skpar._links import starting_intercept
 from skpar._newton import coordinates_for, has_matrix
@@ -33,6 +33,8 @@ STAGE_TOLERANCE = 0.1
 # How much of what `tol` allows the rounding may take; it is a bound and needs no caution.
 ROUNDING_SHARE = 0.5
 LEAST_WIDTH = 1e-7
+# Up to here ascent is faster than Newton's steps where there is a Hessian.
+LOW_LEVERAGE = 0.5
 # Rows that tell how large losses are.
 VALUED_ROWS = 4096
 # Epochs of stochastic steps before full gradients.
@@ -57,17 +59,21 @@ class AutoFit:
         self.width = 0.0
         self.converged = self.stuck = self.small_failed = False
         self.stochastic, self.dual = 0, None
-        if fit.batch.sparse and not has_matrix(fit.batch.n_rows, fit.batch):
+        if fit.batch.sparse:
             self._prepare_start()
 
     def _prepare_start(self):
-        """Wide sparse rows: ascent of the dual where it is fast, else some stochastic steps."""
-        if suits(self.objective, self.fit.start):
+        """Sparse rows: ascent of the dual where it is fast, else some stochastic steps."""
+        newton = has_matrix(self.fit.batch)
+        most = LOW_LEVERAGE if newton else math.inf
+        if suits(self.objective, self.fit.start) and rough_leverage(self.objective) <= most:
             self.dual = DualAscent(self.fit, self.objective, self.tol, self.x)
             if not self.dual.hopeless(0.0):
                 self.name, self.n_workers = "dual-ascent", 1
                 return
             self.dual = None
+        if newton:
+            return
         # With a log link one step too long overflows; full gradients look before they leap.
         if self.fit.batch.n_rows > SEARCH_ROWS and not self.problem.has_log_link:
             self.stochastic = STOCHASTIC_EPOCHS

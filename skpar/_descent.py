@@ -85,7 +85,8 @@ class Descent:
             self._aim_in_orthant()
         else:
             sweeps = max(LEAST_SWEEPS, SWEEP_WORK // self.objective.size**2)
-            self.direction = descend(self.hessian.H, self.g, self.z, self.thresholds, sweeps, ENDED)
+            H = self.hessian.full()
+            self.direction = descend(H, self.g, self.z, self.thresholds, sweeps, ENDED)
             change = np.abs(self.z + self.direction) - np.abs(self.z)
             self.slope = float(self.g @ self.direction + self.thresholds @ change)
         if not self.slope < 0.0:

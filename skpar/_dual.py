@@ -64,6 +64,13 @@ def side_by_side(objective, function, n):
     objective.in_spans(function, list(pairwise(edges)), WORTH * objective.batch.work)
 
 
+def rough_leverage(objective):
+    """What `DualAscent.leverage` is at most: without a center."""
+    values = objective.batch.values
+    mean = float(values @ values) / max(1, objective.batch.shape[0])
+    return objective.problem.curvature * mean / (objective.l2 * objective.n)
+
+
 class Center:
     """The columns' means over a sample of rows; the rows' products with them, and squares."""
 

@@ -11,54 +11,74 @@ import numpy as np
 
 from skpar._kernels.products import Products, curvature_matrix, may_scatter
 from skpar._objective import NUMBERS_PER_WORKER
+from skpar._scratch import Scratch
 
 # Multiply-adds in the time in which a pass reads one number.
 MULTIPLY_ADDS = 16
-MATRIX_SPANS = 8
-MOST_COPIED = 200
+# Spans of rows, each with a matrix of its own: as many as stay in the caches.
+MOST_SPANS, LEAST_SPANS = 16, 4
+COPIED_NUMBERS = 1 << 18
+# Parts of a large matrix: every one has all rows packed again.
 MATRIX_PARTS = 4
 
 
-def gram_work(objective, rows, center):
-    """What the products of so many rows cost, in numbers read."""
-    batch = objective.batch
-    scattered = may_scatter(batch.rows, center)
-    per_row = batch.row_numbers**2 if scattered else objective.d**2 / MULTIPLY_ADDS
-    return rows * (per_row + batch.row_numbers)
+def gram_work(batch, rows):
+    """What the products of so many rows cost, in numbers read, where sparse ones stay so."""
+    stored, d = batch.row_numbers, batch.shape[1]
+    per_row = stored**2 if may_scatter(batch.rows) else d**2 / MULTIPLY_ADDS
+    return rows * (per_row + stored)
 
 
-def gram_matrix(objective, rows, factors, center, scale, offset=None):
-    """sum_k a_k z_k z_k' over positions k, where z = ((x - center) scale, 1) of row `rows[k]`.
+class Gram:
+    """sum_k a_k z_k z_k', where z = ((x - center) scale, 1) of row k; room for one after another.
 
-    `rows` counts the objective's rows, None is all; `factors` are a, None is 1 each. With
-    `offset`, z ends with the target less that.
+    With `offset`, z ends with the target less that.
     """
-    batch = objective.batch
-    if batch.subset is not None:
-        rows = batch.subset if rows is None else batch.subset[rows]
-    count = objective.n if rows is None else len(rows)
-    if factors is not None:
-        factors = np.ascontiguousarray(factors)
-    scattered = offset is None and may_scatter(batch.rows, center)
-    products = Products(objective.d + 1 + (offset is not None))
-    work = gram_work(objective, count, center)
 
-    def add(H, lo, hi, part=None):
-        given = batch.rows, rows, factors, lo, hi, center, scale, H
-        curvature_matrix(*given, offset=offset, scattered=scattered, part=part)
+    def __init__(self, objective, center, scale, offset=None):
+        self.objective, self.center, self.scale, self.offset = objective, center, scale, offset
+        products = self.products = Products(objective.d + 1 + (offset is not None))
+        self.scattered = offset is None and not center.any() and may_scatter(objective.batch.rows)
+        spans = gram_work(objective.batch, objective.n) // NUMBERS_PER_WORKER
+        most = COPIED_NUMBERS // (products.padded * products.stride)
+        self.in_parts = most < LEAST_SPANS and not self.scattered
+        copies = 1 if self.in_parts else int(max(1, min(spans, MOST_SPANS, max(most, LEAST_SPANS))))
+        # New pages are dear where a matrix is large.
+        self.scratch = Scratch(copies * products.padded * products.stride)
+        self.room = self.scratch.array.reshape(copies, products.padded, products.stride)
 
-    if objective.d > MOST_COPIED and not scattered:
-        H = products.matrix()
-        parts = products.parts(MATRIX_PARTS)
-        objective.in_spans(lambda *part: add(H, 0, count, part), parts, work)
-        return products.symmetric(H)
+    def sum(self, rows=None, factors=None, share=1.0):
+        """A matrix whose upper triangle has the sum, times `share`, until the next call.
 
-    def span(lo, hi):
-        H = products.matrix()
-        add(H, lo, hi)
-        return H
+        It is over some of the objective's rows or all; without `factors` a is 1.
+        """
+        objective, batch = self.objective, self.objective.batch
+        count = objective.n if rows is None else len(rows)
+        if batch.subset is not None:
+            rows = batch.subset if rows is None else batch.subset[rows]
+        if factors is not None:
+            factors = np.ascontiguousarray(factors)
+        self.given, work = (batch.rows, rows, factors), gram_work(batch, count)
+        self.room.fill(0.0)
+        if self.in_parts:
+            parts = self.products.parts(MATRIX_PARTS)
+            objective.in_spans(lambda *part: self._add(0, 0, count, part), parts, work)
+        else:
+            edges = np.linspace(0, count, len(self.room) + 1).astype(int).tolist()
+            spans = [(k, *span) for k, span in enumerate(pairwise(edges))]
+            objective.in_spans(self._add, spans, work)
+            for other in self.room[1:]:
+                self.room[0] += other
+        self.room[0] *= share
+        return self.room[0, : self.products.d, : self.products.d]
 
-    spans = [(0, count)]
-    if work >= 2.0 * NUMBERS_PER_WORKER:
-        spans = list(pairwise(np.linspace(0, count, MATRIX_SPANS + 1).astype(int).tolist()))
-    return products.symmetric(sum(objective.in_spans(span, spans, work)))
+    def _add(self, k, lo, hi, part=None):
+        given = *self.given, lo, hi, self.center, self.scale, self.room[k]
+        curvature_matrix(*given, offset=self.offset, scattered=self.scattered, part=part)
+
+
+def symmetric(H):
+    """The matrix whose upper triangle H has."""
+    upper = np.triu(H)
+    upper += np.triu(H, 1).T
+    return upper

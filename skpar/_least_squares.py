@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from skpar._gram import gram_matrix
+from skpar._gram import Gram, symmetric
 from skpar._small import SmallDescent
 
 # Up to here the products of the columns cost less than the passes of other solvers.
@@ -41,8 +41,8 @@ class LeastSquares(SmallDescent):
         factors = objective.batch.weights
         if factors is not None and objective.batch.subset is not None:
             factors = factors[objective.batch.subset]
-        A = gram_matrix(objective, None, factors, self.center, np.ones(d), self.target)
-        A /= objective.n
+        gram = Gram(objective, self.center, np.ones(d), self.target)
+        A = symmetric(gram.sum(None, factors, 1.0 / objective.n))
         self.usable = bool(np.all(np.abs(A) < MOST_PRODUCT))  # False for NaN
         self.weight, m, my = A[d, d], np.zeros(d), 0.0
         if objective.has_intercept and self.usable:

@@ -9,17 +9,17 @@ and more pairs. References: Nocedal & Wright 2006, chapter 7; Byrd, Chin, Neveit
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from skpar._gram import gram_matrix
+from skpar._gram import MULTIPLY_ADDS, Gram, gram_work, symmetric
 
 # Columns beyond which a dense Hessian is out of the question.
 MOST_COLUMNS = 3000
 # A sampled Hessian needs this many rows a column to point the right way.
 ROWS_PER_COLUMN = 10
-# Multiply-adds of one Hessian for each number read in a pass: up to the first it has all rows,
-# a sample may cost the second, and beyond the third there is none.
-EXACT_WORK = 150
-SAMPLE_WORK = 50
-MOST_WORK = 200
+# What a Hessian may cost, in passes over the rows: up to the first it has all rows, a sample may
+# cost the second, and beyond the third there is none.
+EXACT_PASSES = 25
+SAMPLE_PASSES = 8
+MOST_PASSES = 40
 LEAST_WORK = 1 << 14
 PAIRS_WITH_HESSIAN = 10
 PAIRS_WITH_DIAGONAL = 30
@@ -116,6 +116,8 @@ class Matrix:
         self.objective, self.frame, self.rows_wanted = objective, frame, rows
         self.exact = rows >= objective.n
         self.pairs = PAIRS_WITH_HESSIAN
+        self.gram = Gram(objective, frame.center, frame.scale)
+        self.room = np.empty((objective.size, objective.size), order="F")
         self.curvatures = self.point = None
         self.rng = np.random.default_rng(0)
 
@@ -132,13 +134,12 @@ class Matrix:
         size, at = objective.size, np.arange(objective.d)
         self.curvatures = curvatures
         rows, factors = self._sample(curvatures)
-        H = gram_matrix(objective, rows, factors, frame.center, frame.scale)
-        H = H[:size, :size] / objective.n
+        H = self.gram.sum(rows, factors, 1.0 / objective.n)[:size, :size]
         if not self.exact:
             # A sample may miss the few rows that have a column at all.
             H[at, at] = np.maximum(H[at, at], spreads(objective, frame, curvatures)[0])
         H[at, at] += objective.l2 * frame.scale**2
-        self.H = H
+        self.H, self.both = H, None
         self._factor()
 
     def _factor(self):
@@ -146,9 +147,10 @@ class Matrix:
         at = np.arange(len(self.H))
         shift = JITTER * np.maximum(self.H[at, at], 1e-300)
         for _ in range(20):
-            A = self.H.copy()
+            A = self.room
+            A.T[...] = self.H  # the lower triangle, in the order of LAPACK
             A[at, at] += shift
-            self.factor, failed = dpotrf(A, lower=0, overwrite_a=1, clean=0)
+            self.factor, failed = dpotrf(A, lower=1, overwrite_a=1, clean=0)
             if failed == 0:
                 self.H[at, at] += shift
                 return
@@ -169,8 +171,14 @@ class Matrix:
     def anew(self, objective):
         return Matrix(objective, self.frame, self.rows_wanted)
 
+    def full(self):
+        """Both triangles of the Hessian."""
+        if self.both is None:
+            self.both = symmetric(self.H)
+        return self.both
+
     def solve(self, q):
-        return dpotrs(self.factor, q, lower=0)[0]
+        return dpotrs(self.factor, q, lower=1)[0]
 
 
 def spreads(objective, frame, curvatures):
@@ -209,24 +217,22 @@ class Diagonal:
         return q / self.diagonal
 
 
-def has_matrix(n, batch):
-    """Whether a Hessian of n rows, or of a sample of them, is worth its cost."""
-    d = batch.shape[1]
-    least = min(n, ROWS_PER_COLUMN * d) * batch.row_numbers**2 / 2
-    return d <= MOST_COLUMNS and least + d**3 / 6 <= MOST_WORK * max(batch.work, LEAST_WORK)
+def has_matrix(batch):
+    """Whether a Hessian of all rows, or of a sample of them, is worth its cost."""
+    n, d = batch.n_rows, batch.shape[1]
+    least = gram_work(batch, min(n, ROWS_PER_COLUMN * d)) + d**3 / (6 * MULTIPLY_ADDS)
+    return d <= MOST_COLUMNS and least <= MOST_PASSES * max(batch.work, LEAST_WORK)
 
 
 def coordinates_for(objective):
     """(frame, Hessian): a `Matrix` of as many rows as pay, or a `Diagonal`."""
     n, d, batch = objective.n, objective.d, objective.batch
-    if not has_matrix(n, batch):
+    if not has_matrix(batch):
         frame = PlainFrame(objective) if batch.sparse else Frame(objective)
         return frame, Diagonal(objective, frame)
-    per_row = batch.row_numbers**2 / 2
-    if n * per_row <= EXACT_WORK * max(batch.work, LEAST_WORK):
-        rows = n
-    else:
-        rows = max(min(n, ROWS_PER_COLUMN * d), int(SAMPLE_WORK * batch.work / per_row))
+    passes, rows = gram_work(batch, n) / max(batch.work, LEAST_WORK), n
+    if passes > EXACT_PASSES:
+        rows = max(min(n, ROWS_PER_COLUMN * d), int(n * SAMPLE_PASSES / passes))
     frame = Frame(objective)
     return frame, Matrix(objective, frame, rows)
 

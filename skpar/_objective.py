@@ -77,11 +77,11 @@ class Objective:
         return int(max(1, min(self.team.threads, work // NUMBERS_PER_WORKER)))
 
     def in_spans(self, function, spans=None, work=None):
-        """[function(lo, hi) for each span], the free worker taking the next."""
+        """[function(*span) for each span], the free worker taking the next."""
         spans = self.spans if spans is None else spans
         width = min(self.workers_for(self.batch.work if work is None else work), len(spans))
         if width == 1:
-            return [function(lo, hi) for lo, hi in spans]
+            return [function(*span) for span in spans]
         results, turn = [None] * len(spans), count()
         stopped = []
 

@@ -27,7 +27,7 @@ def start_from_sample(objective, frame, x, l1):
     """The best of x and the points on the way to a sample's optimum, by rows held out."""
     batch, n = objective.batch, objective.n
     rows = max(n // SHARE, ROWS_PER_COLUMN * objective.d)
-    if gram_work(objective, n, frame.center) < LEAST_WORK or LEAST_SHARE * rows > n:
+    if gram_work(batch, n) < LEAST_WORK or LEAST_SHARE * rows > n:
         return x
     # The penalty of the sum over all rows: what few rows say of a rare column is not trusted more.
     problem = replace(objective.problem, alpha=objective.problem.alpha * n / rows)

@@ -8,9 +8,11 @@ met by coordinate descent on the quadratic.
 import numpy as np
 
 from skpar._auto import CAUTION, NOTHING
+from skpar._gram import MULTIPLY_ADDS as GRAM_ADDS
+from skpar._gram import gram_work
 from skpar._kernels.outputs import sparse_combine, sparse_margins
 from skpar._kernels.quadratic import descend
-from skpar._newton import EXACT_WORK, LEAST_WORK, MOST_COLUMNS, Frame, Matrix
+from skpar._newton import EXACT_PASSES, LEAST_WORK, MOST_COLUMNS, Frame, Matrix
 from skpar._objective import Objective
 
 # Targets whose fits one after another would cost as much as one Hessian of all rows.
@@ -25,8 +27,8 @@ SWEEP_ENDED = 1e-9
 def squares_pay(problem, batch, n_targets):
     """Whether the loss is a square and the Hessian of all rows is worth its cost."""
     d = batch.shape[1]
-    work = batch.n_rows * batch.row_numbers**2 / 2 + d**3 / 6
-    shared = EXACT_WORK * max(1.0, n_targets / TARGETS_PER_HESSIAN)
+    work = gram_work(batch, batch.n_rows) + d**3 / (6 * GRAM_ADDS)
+    shared = EXACT_PASSES * max(1.0, n_targets / TARGETS_PER_HESSIAN)
     return is_square(problem) and d <= MOST_COLUMNS and work <= shared * max(batch.work, LEAST_WORK)
 
 
@@ -149,7 +151,7 @@ class ManySquares:
         columns = [(np.ascontiguousarray(a), np.ascontiguousarray(b)) for a, b in zip(g.T, z.T)]
 
         def one(c, _):
-            return descend(self.hessian.H, *columns[c], t, SWEEPS, SWEEP_ENDED)
+            return descend(self.hessian.full(), *columns[c], t, SWEEPS, SWEEP_ENDED)
 
         work = k * float(len(t)) ** 2
         found = self.base.in_spans(one, [(c, c + 1) for c in range(k)], work)

@@ -119,7 +119,7 @@ def fits_together(problem, batch, k):
     if problem.loss not in TOGETHER or not problem.convex or problem.l1:
         return False
     if batch.sparse:
-        return k >= MANY and not has_matrix(batch.n_rows, batch)
+        return k >= MANY and not has_matrix(batch)
     return k >= SOME and WIDE <= batch.shape[1] <= MOST_COLUMNS
 
 

@@ -445,7 +445,7 @@ def test_descent_without_a_hessian(monkeypatch, layout, l1):
 def test_sampled_hessian(cls, monkeypatch):
     X, y = large_problem("binary", "dense")
     exact = cls(loss="log_loss", tol=1e-8).fit(X, y)
-    monkeypatch.setattr("skpar._newton.EXACT_WORK", 0)
+    monkeypatch.setattr("skpar._newton.EXACT_PASSES", 0)
     sampled = cls(loss="log_loss", tol=1e-8).fit(X, y)
     np.testing.assert_allclose(exact.coef_, sampled.coef_, rtol=1e-2, atol=1e-4)
     assert objective(sampled, X, y) == pytest.approx(objective(exact, X, y), rel=1e-7)

@@ -10,7 +10,7 @@ cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from skpar._kernels.arrays cimport doubles, place
+from skpar._kernels.arrays cimport doubles, doubles_at_least, longs_at_least
 from skpar._kernels.cholesky cimport factor
 from skpar._kernels.records cimport Rows
 from skpar._kernels.rows cimport index, real, skpar_prefetch_span, use_simd_level
@@ -36,7 +36,7 @@ skpar_products_use(use_simd_level())
 cdef enum:
     # Rows in flight before they are packed.
     AHEAD = 8
-    FEWEST_ROWS = 32
+    FEWEST_ROWS = 16
     MOST_ROWS = 256
 # Bytes of a chunk, z and a z: most of a first-level cache.
 cdef Py_ssize_t CHUNK_BYTES = 1 << 15
@@ -67,12 +67,6 @@ cdef class Products:
         edges = self.padded * (1.0 - np.sqrt(1.0 - np.arange(count + 1) / count))
         edges = np.round(edges / SKPAR_TILE_COLUMNS).astype(int) * SKPAR_TILE_COLUMNS
         return [(lo, hi) for lo, hi in zip(edges[:-1].tolist(), edges[1:].tolist()) if lo < hi]
-
-    def symmetric(self, H):
-        """The d x d matrix whose upper triangle H has."""
-        upper = np.triu(H[: self.d, : self.d])
-        upper += np.triu(upper, 1).T
-        return upper
 
     cdef void add(
         self, Py_ssize_t m, Py_ssize_t first, Py_ssize_t last, double* H
@@ -197,9 +191,9 @@ cdef void add_curvature(
         lo = end
 
 
-def may_scatter(Rows X, center):
-    """Whether products are added pair by pair: for rows with few numbers, and no center."""
-    if not X.sparse or center.any():
+def may_scatter(Rows X):
+    """Whether products are better added pair by pair, as of rows with few numbers."""
+    if not X.sparse:
         return False
     stored = <double>X.starts[X.n_rows] / max(1, X.n_rows)
     return SCATTERED_COST * stored * stored < <double>X.n_columns * X.n_columns
@@ -226,8 +220,8 @@ def curvature_matrix(Rows X, rows, factors, Py_ssize_t lo, Py_ssize_t hi, center
         raise ValueError(f"a part of {p.padded} rows is one of whole tiles: {part}")
     if scattered and (not X.sparse or offset is not None or part is not None):
         raise ValueError("only sparse rows are scattered, and wholly")
-    s.factors = <const double*>place(factors, cnp.NPY_FLOAT64, hi, True)
-    s.rows = <const int64_t*>place(rows, cnp.NPY_INT64, hi, True)
+    s.factors = doubles_at_least(factors, hi)
+    s.rows = longs_at_least(rows, hi)
     s.center, s.scale = doubles(center, X.n_columns), doubles(scale, X.n_columns)
     s.targets = offset is not None
     s.offset = 0.0 if offset is None else offset
