@@ -66,7 +66,8 @@ def peers(labels, X):
                 for tol in TOLERANCES[1:]
             ]
     else:
-        found["Ridge cholesky"] = [Ridge(alpha=1.0, solver="cholesky")]
+        if not sp.issparse(X):
+            found["Ridge cholesky"] = [Ridge(alpha=1.0, solver="cholesky")]
         for solver in ("lsqr", "sag"):
             found[f"Ridge {solver}"] = [Ridge(1.0, solver=solver, tol=t) for t in TOLERANCES[1:]]
     for average in (False, True):

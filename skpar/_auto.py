@@ -24,6 +24,7 @@ from skpar._steps import SEARCH_ROWS, find_step, pack, value_at
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 # The model's promise must fall this far below what `tol` allows: it is an estimate.
 CAUTION = 0.25
+STALLED = 10.0
 # Nothing is left to gain below this share of the objective at w = 0.
 NOTHING = 1e-9
 # Kinks are rounded over this share of the first loss, then ever less.
@@ -202,6 +203,7 @@ class AutoFit:
             allowed = self.tol * abs(value)
             rounding = value - descent.value
             near = descent.gap <= CAUTION * allowed + self.floor
+            near = near and not descent.doubtful(allowed + self.floor)
             if near and rounding <= ROUNDING_SHARE * allowed + self.floor:
                 if descent.sure(CAUTION * allowed + self.floor):
                     self.converged = True
@@ -243,6 +245,15 @@ class AutoFit:
     @property
     def finished(self):
         return self.converged or self.stuck
+
+    @property
+    def stalled(self):
+        """Whether it ended because no step gained, with more to gain than `tol` allows."""
+        if self.converged or not self.stuck or isinstance(self.descent, SmallDescent):
+            return False
+        # Near the end rounding stops a step that promises a little.
+        promised = -0.5 * self.descent.slope
+        return promised > STALLED * (self.tol * abs(self.value) + self.floor)
 
     def weights(self):
         """(w, intercept) that the user gets now."""

@@ -209,6 +209,14 @@ class BaseParallelSGD(FittedWeights, CallbackSupportMixin, SparseCoefficients, B
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        elif self.tol and not self._finished:
+            warnings.warn(
+                "No step lowers the objective any more, though more than `tol` may be left to "
+                "gain: columns of X or targets may be too many orders of magnitude apart for the "
+                "precision of the data. Scale them (StandardScaler).",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         if self.power_t < 0:
             warnings.warn(
                 "Negative values for `power_t` are deprecated. Use values in the range "

@@ -23,6 +23,8 @@ FLAT = 0.1
 LEAST_SWEEPS = 200
 SWEEP_WORK = 1 << 27
 ENDED = 1e-7
+# The bound from the least curvature is many times the gap as a rule.
+DOUBT = 30.0
 # A bound may come nearer to what is allowed than an estimate.
 STALE = 2.0
 # Steps from which the rate of convergence is read where the model cannot be trusted.
@@ -53,6 +55,7 @@ class Descent:
         self.thresholds[: objective.d] = l1 * self.frame.scale
         self._arrive(objective.at(x, margins))
         self.gains, self.step_size, self.stuck = [], 1.0, False
+        self.asked = None  # steps after which an estimate must do
         self.straight = objective.problem.loss in STRAIGHT or not objective.problem.convex
         self.care = care if self.straight else 0.0
 
@@ -151,6 +154,19 @@ class Descent:
         rate = min(max(rate, 0.1), 0.98)
         tail = LONG_TAIL if isinstance(self.hessian, Diagonal) else 1.0
         return max(promised, tail * self.gains[-1] * rate / (1.0 - rate))
+
+    def doubtful(self, allowed):
+        """Whether a bound on the gap is so far above `allowed` that an estimate is not believed.
+
+        The objective curves by l2 at least, so it is at most |gradient|^2 / (2 l2) above its
+        minimum. Where l2 is tiny that says little: as many steps again are all that it may ask for.
+        """
+        l2, d, g = self.objective.l2, self.objective.d, self.point.gradient
+        if self.l1 or l2 <= 0.0 or not isinstance(self.hessian, Diagonal) or self.straight:
+            return False
+        if self.asked is None:
+            self.asked = 2 * len(self.gains) + RATE_STEPS
+        return len(self.gains) < self.asked and g[:d] @ g[:d] > 2.0 * l2 * DOUBT * allowed
 
     def _rate(self, steps):
         """The mean factor from one gain to the next over the last steps."""

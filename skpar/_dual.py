@@ -23,9 +23,9 @@ SMOOTH = (
 CENTER_ROWS = 1500
 # A step moves its row's margin by at most a share q / (1 + q curvature) of the loss's slope. Where
 # q is large, weights hang on many rows each and ascent is slow.
-MOST_LEVERAGE = 30.0
+MOST_LEVERAGE = 100.0
 # Ascent goes on while it would end within as many epochs at the pace of the last.
-MOST_EPOCHS = 12
+MOST_EPOCHS = 20
 MOST_TURNS = 20
 # Rows visited together: more of them act as one long step, which ascent does not have.
 BLOCK_ROWS = 16

@@ -1,6 +1,6 @@
 """Dense rows that are fewer than the columns: the same problem in as many numbers as rows.
 
-Optimal weights are a combination of the rows (the representer theorem; Kimeldorf & Wahba 1970), so
+Optimal weights are a combination of the rows (the representer theorem; Kimeldorf & Wahba 1971), so
 with K = X X' = L L' the rows of L stand in for those of X: margins are L u, ||u|| = ||w|| and
 w = X' L^-T u. The smaller problem has a Hessian, where L-BFGS on the larger may crawl.
 """

@@ -71,6 +71,8 @@ class ManyFit:
     split the outputs into `n_blocks`, which changes no bit.
     """
 
+    stalled = False
+
     def __init__(self, fit, parts, tol, softmax=False, n_blocks=1):
         batch = fit.batch
         if batch.subset is not None:

@@ -1,6 +1,6 @@
 """A start from some of the rows: a Newton fit's first steps need not read them all.
 
-An optimum on m rows is off by some d / 2m nats (Bottou & Bousquet 2008), after which a step or two
+An optimum on m rows is off by some d / 2m nats (Bottou & Bousquet 2007), after which a step or two
 on all rows reach the end. Rows held out of the sample say when to stop: where few rows can be
 told apart perfectly and all can not, their optimum lies far off.
 """

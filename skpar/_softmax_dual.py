@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from skpar._kernels.dual import sum_rows
+from skpar._kernels.dual import sum_rows, survey_rows
 from skpar._kernels.softmax_dual import Dual
 from skpar._many_state import INTERCEPT, ManyState
 
@@ -38,8 +38,10 @@ class DualSteps:
     def __init__(self, fit, parts):
         self.fit, self.parts = fit, parts
         batch = fit.batch
-        mean, self.norms = np.zeros(batch.shape[1]), np.zeros(batch.n_rows)
-        sum_rows(batch.rows, np.full(batch.n_rows, 1.0 / batch.n_rows), mean, self.norms)
+        n, mean = batch.n_rows, np.zeros(batch.shape[1])
+        sum_rows(batch.rows, np.arange(n), 1.0 / n, mean)
+        along, self.norms = np.empty((2, n))
+        survey_rows(batch.rows, mean, along, self.norms, 0, n)
         self.mean_norm = float(mean @ mean)
         weight = 1.0 if parts[2] is None else float(parts[2].max(initial=0.0))
         longest = weight * float(parts[4].max()) * float(self.norms.max(initial=0.0))

@@ -46,6 +46,8 @@ class ManySquares:
     (rows, targets) stands for the targets of the batch, which has no subset.
     """
 
+    stalled = False
+
     name = "full-gradient"
 
     def __init__(self, fit, Y, tol):

@@ -211,7 +211,8 @@ def train_auto(fit, auto, options, watch=NOBODY):
         finished = auto.finished or (options.early_stopping and rule.no_more_gain(-score)) or ended
     user = auto.weights() if log.best is None else log.best
     weights = replace(fit.start, w=user[0], intercept=user[1])
-    return log.result(weights, user, auto.eta0, auto, finished or auto.finished)
+    finished = (finished or auto.finished) and not auto.stalled
+    return log.result(weights, user, auto.eta0, auto, finished)
 
 
 def train_on(fit, make_scheme, options, kept):

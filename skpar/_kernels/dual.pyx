@@ -16,7 +16,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 
 from skpar._kernels.ahead cimport Ahead, look_ahead, take
-from skpar._kernels.arrays cimport doubles
+from skpar._kernels.arrays cimport doubles_at_least as doubles, longs, longs_at_least
 from skpar._kernels.landing cimport landing
 from skpar._kernels.losses cimport Loss
 from skpar._kernels.records cimport Order, Rows
@@ -189,8 +189,8 @@ cdef void add_rows(
 def sum_rows(Rows X, rows, double factor, sums):
     """sums += factor sum_i x_i over the given rows (int64)."""
     cdef double* total = doubles(sums, X.n_columns)
-    cdef const int64_t* which = <const int64_t*><size_t>rows.ctypes.data
     cdef Py_ssize_t n = len(rows)
+    cdef const int64_t* which = longs(rows, n)
     with nogil:
         if X.is_double:
             if X.wide:
@@ -206,7 +206,7 @@ def sum_rows(Rows X, rows, double factor, sums):
 
 
 cdef const int64_t* numbers_of(subset) except? NULL:
-    return NULL if subset is None else <const int64_t*><size_t>subset.ctypes.data
+    return longs_at_least(subset, 0)
 
 
 cdef void predict(
