@@ -25,6 +25,8 @@ KINKED = ("hinge", "epsilon_insensitive", "quantile")
 # The model's promise must fall this far below what `tol` allows: it is an estimate.
 CAUTION = 0.25
 STALLED = 10.0
+# Near the end a step by the Hessian at hand often settles what a new one would, for less.
+UNSURE_STEPS = 2
 # Nothing is left to gain below this share of the objective at w = 0.
 NOTHING = 1e-9
 # Kinks are rounded over this share of the first loss, then ever less.
@@ -56,8 +58,8 @@ class AutoFit:
         self.descent, self.scheme, self.value = None, None, math.inf
         self.margins = None  # at x, where known
         self.step_size = self.eta0 = 1.0
-        self.name, self.n_workers = "full-gradient", self.objective.workers_for(fit.batch.work)
-        self.width = 0.0
+        self.name, self.n_workers = "full-gradient", self.objective.workers_for(self.objective.work)
+        self.width, self.unsure = 0.0, 0
         self.converged = self.stuck = self.small_failed = False
         self.stochastic, self.dual = 0, None
         if fit.batch.sparse:
@@ -209,6 +211,9 @@ class AutoFit:
                     self.converged = True
                     return
                 if descent.gains:
+                    self.unsure += 1
+                    if self.unsure <= UNSURE_STEPS and not self.width:
+                        return
                     descent.renew()
                     near = descent.gap <= CAUTION * allowed + self.floor
                     self.converged = near

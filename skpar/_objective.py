@@ -18,12 +18,14 @@ from skpar._kernels.gradients import (
 from skpar._kernels.margins import margins
 
 # Numbers read by one span: a fraction of a millisecond, so that workers end together.
-SPAN_NUMBERS = 1 << 18
+SPAN_NUMBERS = 1 << 17
 MOST_SPANS = 64
 # A second worker pays once a pass has this many numbers for each.
-NUMBERS_PER_WORKER = 1 << 19
+NUMBERS_PER_WORKER = 1 << 18
 # Wide sparse rows: every span needs a gradient of its own, which must cost less than its rows.
 SPAN_SHARE = 4
+# A stored number of a sparse row takes the time of so many of a dense one.
+SPARSE_COST = 3
 BLOCK = 64
 # Fewer margins than this are read faster than a worker wakes.
 LINE_ROWS = 1 << 14
@@ -57,12 +59,13 @@ class Objective:
         self.has_intercept = problem.fit_intercept
         self.size = self.d + int(self.has_intercept)
         self.dtype = batch.values.dtype
+        self.work = batch.work * (SPARSE_COST if batch.sparse else 1)
         self.order = batch.order(False, None, BLOCK)
         self.spans = self._cut()
         self.passes = 0
 
     def _cut(self):
-        blocks, work = self.order.n_blocks, self.batch.work
+        blocks, work = self.order.n_blocks, self.work
         spans = min(MOST_SPANS, work / SPAN_NUMBERS)
         if self.batch.sparse:
             spans = min(spans, max(2.0, work / (SPAN_SHARE * self.d)))
@@ -79,7 +82,7 @@ class Objective:
     def in_spans(self, function, spans=None, work=None):
         """[function(*span) for each span], the free worker taking the next."""
         spans = self.spans if spans is None else spans
-        width = min(self.workers_for(self.batch.work if work is None else work), len(spans))
+        width = min(self.workers_for(self.work if work is None else work), len(spans))
         if width == 1:
             return [function(*span) for span in spans]
         results, turn = [None] * len(spans), count()

@@ -174,7 +174,7 @@ cdef void add_curvature(
     const real* x, const index* columns, Rows X, Source* s, Py_ssize_t lo, Py_ssize_t hi,
     Products p, bint scattered, Py_ssize_t first, Py_ssize_t last, double* H
 ) noexcept nogil:
-    cdef Py_ssize_t k, j, m = 0, end
+    cdef Py_ssize_t k, j, end
     if scattered:
         for k in range(lo, hi):
             scatter(x, columns, X, s, k, p.z, p.stride, H)
