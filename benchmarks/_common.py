@@ -155,7 +155,6 @@ def _sparse(columns, n, d, k, rng):
 
 PROBLEMS = {"dense": dense_problem, "sparse": sparse_problem, "wide": wide_problem}
 SHARED_SETS = {
-    "kdd99": None,
     "mnist": lambda y: y % 2,
     "ijcnn1": None,
     "covtype20k": None,
@@ -164,6 +163,7 @@ SHARED_SETS = {
     "amazon_reviews": None,
     "cal_housing": None,
     "diamonds": None,
+    "kdd99": None,  # the largest
 }
 
 

@@ -5,8 +5,6 @@ Sun & Saunders 2014) where there is a Hessian, and by orthant-wise steps (OWL-QN
 2007) where there is only its diagonal.
 """
 
-from collections import namedtuple
-
 import numpy as np
 from scipy.linalg import eigh
 
@@ -14,15 +12,13 @@ from skpar._kernels.quadratic import descend
 from skpar._newton import Diagonal, Pairs, coordinates_for
 
 # A step must win this share of what the model promised (Armijo).
-ENOUGH = 0.1
-MOST_TRIALS = 30
+ENOUGH, MOST_TRIALS = 0.1, 30
 # The line search along known margins stops at this share of the initial slope.
 FLAT = 0.1
 # Coordinate descent crawls where columns say nearly the same: it may take as many sweeps as cost
 # some 0.1 s, and ends when one changes the model by this little of what the first did.
 LEAST_SWEEPS = 200
-SWEEP_WORK = 1 << 27
-ENDED = 1e-7
+SWEEP_WORK, ENDED = 1 << 27, 1e-7
 # The bound from the least curvature is many times the gap as a rule.
 DOUBT = 30.0
 # A bound may come nearer to what is allowed than an estimate.
@@ -34,14 +30,12 @@ RATE_STEPS, LONG_RATE_STEPS = 3, 12
 LONG_TAIL = 2.0
 
 
-# The end of a line whose margins are known.
-Line = namedtuple("Line", ["x", "margins"])
-# Losses that are straight somewhere (deviances of high power bend down): Newton's model is blind there, so it borrows a share of the
-# curvature of a parabola above the loss (Hunter & Lange 2004): all of it at first, less after
-# each full step, more after a shortened one, as Levenberg and Marquardt damp.
+# Losses that are straight somewhere (deviances of high power bend down): Newton's model is blind
+# there, so it borrows a share of the curvature of a parabola above the loss (Hunter & Lange 2004):
+# all of it at first, less after each full step, more after a shortened one, as Levenberg and
+# Marquardt damp.
 STRAIGHT = ("hinge", "huber", "modified_huber", "epsilon_insensitive", "quantile")
-LESS_CARE, MORE_CARE = 0.2, 5.0
-LEAST_CARE = 1e-6
+LESS_CARE, MORE_CARE, LEAST_CARE = 0.2, 5.0, 1e-6
 
 
 class Descent:
@@ -241,8 +235,7 @@ class Descent:
         objective, x = self.objective, self.point.x
         way = self.frame.weights(self.z + self.direction) - x
         margins = objective.margins(way)
-        end = Line(x + way, self.point.margins + margins)
-        t = self._along(end, self.slope, start=1.0)
+        t = self._along(way, margins, self.slope, start=1.0)
         if t == 0.0:
             return None, 0.0
         at = self.z + t * self.direction
@@ -261,17 +254,16 @@ class Descent:
             if scale < 1e-12:
                 return None, 0.0
             trial, value = self._try(self.z + scale * self.direction)
-        t = self._along(trial, self.slope * scale)
+        margins = trial.margins - self.point.margins
+        t = self._along(trial.x - self.point.x, margins, self.slope * scale)
         if t == 0.0:
             return None, 0.0
         trial, value = self._try(self.z + t * scale * self.direction)
         return (trial, t * scale) if value < self.value else (None, 0.0)
 
-    def _along(self, trial, slope, start=0.5):
-        """The share of the way to `trial` at which the objective is least, nearly."""
-        objective, x = self.objective, self.point.x
-        way, d = trial.x - x, objective.d
-        margins = trial.margins - self.point.margins
+    def _along(self, way, margins, slope, start=0.5):
+        """The share of the `way`, whose margins are given, at which the objective is least, nearly."""
+        objective, x, d = self.objective, self.point.x, self.objective.d
         low, high, t, best = 0.0, 4.0 if start == 1.0 else 1.0, start, 0.0
         for _ in range(MOST_TRIALS):
             total, first, second = objective.along(self.point.margins, margins, t)
