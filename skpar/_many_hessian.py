@@ -99,12 +99,11 @@ def diagonal_frame(objective, curvatures):
         squares = (batch.values[rows] - (0.0 if center is None else center)) ** 2
         scale[:d] = squares.T @ curvatures[rows].astype(np.float64) / len(rows)
     l2 = objective.problem.l2
-    least = np.maximum(1e-3 * scale.mean(axis=0), 1e-300)
 
     def piece(at):
         part = scale[at]
         part[: max(0, d - at.start)] += l2
-        np.maximum(part, least, out=part)
+        np.maximum(part, 1e-300, out=part)
         np.divide(1.0, np.sqrt(part, out=part), out=part)
 
     objective.in_pieces(piece, 4)

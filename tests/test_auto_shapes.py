@@ -62,25 +62,41 @@ def test_a_column_of_tiny_scale(cls, shape, scale):
     assert objective(model, X, y) <= BAR * objective(fit(cls, without, y, tol=1e-8), without, y)
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
-def test_sparse_columns_of_all_scales(cls):
-    """One-hot columns beside years, prices and times in seconds."""
+def mixed_columns(n=20_000):
+    """(one-hot columns beside years, prices, times in seconds and shares; scales; 3 scores)"""
     rng = np.random.default_rng(0)
-    n = 20_000
     hot = sp.csr_matrix((np.ones(n), rng.integers(0, 3000, n), np.arange(n + 1)), (n, 3000))
     more = np.column_stack(
         [rng.integers(1990, 2020, n), rng.lognormal(3, 1, n), rng.random(n) * 2e9, rng.random(n)]
     )
     X = sp.csr_matrix(sp.hstack([hot, sp.csr_matrix(more)]))
-    score = (more - more.mean(axis=0)) / more.std(axis=0) @ [1.0, 1.0, -1.0, 0.5]
-    score += rng.normal(size=3000)[hot.indices] + rng.normal(size=n)
-    y = (score > 0).astype(int) if is_clf(cls) else score
-    model = fit(cls, X, y, tol=1e-4)
-    # In columns of one scale the other solvers converge too; the penalty hardly counts there.
+    scores = (more - more.mean(axis=0)) / more.std(axis=0) @ rng.normal(size=(4, 3))
+    scores += rng.normal(size=(3000, 3))[hot.indices] + rng.normal(size=(n, 3))
     scale = np.ones(X.shape[1])
     scale[-4:] = 1.0 / more.std(axis=0)
-    scaled = X @ sp.diags_array(scale)
-    assert objective(model, X, y) <= 1.005 * least(model, sp.csr_matrix(scaled), y)
+    return X, scale, scores
+
+
+# In columns of one scale other solvers converge too; the penalty hardly counts in those four.
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_sparse_columns_of_all_scales(cls):
+    X, scale, scores = mixed_columns()
+    y = (scores[:, 0] > 0).astype(int) if is_clf(cls) else scores[:, 0]
+    model = fit(cls, X, y, tol=1e-4)
+    scaled = sp.csr_matrix(X @ sp.diags_array(scale))
+    assert objective(model, X, y) <= 1.005 * least(model, scaled, y)
+
+
+@pytest.mark.parametrize("cls", CLASSIFIERS)
+def test_a_softmax_of_sparse_columns_of_all_scales(cls):
+    X, scale, scores = mixed_columns()
+    y = scores.argmax(axis=1)
+    scaled = sp.csr_matrix(X @ sp.diags_array(scale))
+    losses = []
+    for rows in (X, scaled):
+        model = fit(cls, rows, y, tol=1e-4, multi_class="multinomial")
+        losses.append(-np.log(model.predict_proba(rows)[np.arange(len(y)), y]).mean())
+    assert losses[0] <= 1.01 * losses[1]
 
 
 @pytest.mark.parametrize("mean", [300.0, 1e5])
