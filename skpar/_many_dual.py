@@ -18,6 +18,9 @@ MOST_NUMBERS = 1 << 26
 PIECE_COLUMNS = 4096
 ROUNDING = 1e-9
 
+# Numbers read in an epoch from which outputs are shared out.
+SHARED_WORK = 1 << 20
+
 
 def suits(objective, start):
     """Whether ascent may be tried: as `_dual.suits`, of one-vs-rest or several targets."""
@@ -126,7 +129,7 @@ class ManyDual:
             return
         team, k = fit.team, objective.k
         self.n_workers = 1
-        if team is not None and team.on_threads and objective.base.workers_for(objective.work) > 1:
+        if team is not None and team.on_threads and objective.work >= SHARED_WORK:
             self.n_workers = max(1, min(team.threads, k // 2))
         edges = np.linspace(0, padded(k) // padded(1), self.n_workers + 1).astype(int) * padded(1)
         edges = np.minimum(edges, k)

@@ -251,10 +251,11 @@ def test_dense_and_sparse_agree(cls):
     X, y = problem_of(cls)
     for loss in losses_of(cls)[:2]:
         a, b, c = (
-            cls(loss=loss, tol=1e-9, alpha=0.01).fit(data, y)
+            cls(loss=loss, tol=1e-9, alpha=0.01, random_state=0).fit(data, y)
             for data in (X, sp.csr_matrix(X), X.astype(np.float32))
         )
-        np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-4, atol=1e-5)
+        # Objectives within 1e-9 are those of weights within the root of that.
+        np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(a.coef_, c.coef_, rtol=1e-3, atol=1e-4)
         assert c.coef_.dtype == np.float32
 
