@@ -83,6 +83,18 @@ def test_columns_in_any_order_and_twice():
     np.testing.assert_allclose(symmetric_of(products, H), expected, rtol=1e-12)
 
 
+def test_a_row_far_longer_than_its_columns():
+    """So often the same column that a row does not fit where distinct ones would."""
+    m = 5000
+    rng = np.random.default_rng(0)
+    X = sp.csr_matrix((rng.normal(size=m), rng.integers(0, 3, m), np.array([0, m])), shape=(1, 3))
+    batch, factors = Batch.of(X, np.zeros(1), None, None), np.array([2.0])
+    products, H = Products(4), Products(4).matrix()
+    curvature_matrix(batch.rows, None, factors, 0, 1, np.zeros(3), np.ones(3), H, scattered=True)
+    expected = naive(X.toarray(), factors, np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(symmetric_of(products, H), expected, rtol=1e-9)
+
+
 def test_when_pairs_are_scattered():
     sparse = sp.random(50, 400, 0.01, format="csr", random_state=0)
     dense = sp.random(50, 40, 0.5, format="csr", random_state=0)

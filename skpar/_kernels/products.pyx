@@ -150,23 +150,25 @@ cdef void scatter(
     cdef Py_ssize_t i = row_at(s, k), j, other, d = X.n_columns
     cdef Py_ssize_t m = X.starts[i + 1] - X.starts[i]
     cdef double a = s.factors[k] if s.factors != NULL else 1.0
+    cdef double u
     cdef bint ascending = True
     x, columns = x + X.starts[i], columns + X.starts[i]
-    for j in range(m):
-        z[j] = x[j] * s.scale[columns[j]]
     for j in range(1, m):
         ascending = ascending and columns[j - 1] < columns[j]
-    if ascending:
+    if ascending:  # so the row is no longer than z
+        for j in range(m):
+            z[j] = x[j] * s.scale[columns[j]]
         if index is int32_t:
             scatter_i32(z, columns, m, a, stride, d, H)
         else:
             scatter_i64(z, columns, m, a, stride, d, H)
         return
     for j in range(m):
-        H[columns[j] * stride + d] += a * z[j]
+        u = a * x[j] * s.scale[columns[j]]
+        H[columns[j] * stride + d] += u
         for other in range(m):  # every pair comes twice
             if columns[other] >= columns[j]:
-                H[columns[j] * stride + columns[other]] += a * z[j] * z[other]
+                H[columns[j] * stride + columns[other]] += u * x[other] * s.scale[columns[other]]
     H[d * stride + d] += a
 
 
