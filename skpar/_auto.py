@@ -24,6 +24,7 @@ from skpar._steps import SEARCH_ROWS, find_step, pack, value_at
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 # The model's promise must fall this far below what `tol` allows: it is an estimate.
 CAUTION = 0.25
+# A fit that cannot go on is said to stall where this many times what `tol` allows is promised.
 STALLED = 10.0
 # Near the end a step by the Hessian at hand often settles what a new one would, for less.
 UNSURE_STEPS = 2

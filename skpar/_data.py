@@ -122,7 +122,7 @@ class Batch:
         """The sum of the weights of the rows in use, None where there are none."""
         if self.weights is None:
             return None
-        return float((self.weights if self.subset is None else self.weights[self.subset]).sum())
+        return float(self.used_weights.sum())
 
     @cached_property
     def row_numbers(self):
@@ -162,6 +162,13 @@ class Batch:
     @property
     def used_targets(self):
         return self.targets if self.subset is None else self.targets[self.subset]
+
+    @property
+    def used_weights(self):
+        """None where there are none."""
+        if self.weights is None or self.subset is None:
+            return self.weights
+        return self.weights[self.subset]
 
     def order(self, shuffle, seed, block_rows=None):
         """All blocks, in a random order that `seed` (a sequence of ints) determines."""

@@ -53,8 +53,8 @@ def reduced(fit):
             own = slice(lo, lo + CHUNK_COLUMNS)
             part = rows[:, own] - center[own]
             K += part @ part.T
-    kept = (_factor(K), center)
-    kept = None if kept[0] is None else kept
+    L = _factor(K)
+    kept = None if L is None else (L, center)
     memo["few rows"] = (batch.values, batch.subset, fit.problem.fit_intercept, kept)
     return kept
 
@@ -80,11 +80,8 @@ class FewRowsFit(AutoFit):
     def __init__(self, fit, make_scheme, tol, L, center):
         self.full, self.L, self.center = fit, L, center
         batch = fit.batch
-        weights = batch.weights
-        if weights is not None and batch.subset is not None:
-            weights = weights[batch.subset]
         start = replace(fit.start, w=np.zeros(len(L)))
-        own = replace(fit, batch=Batch.of(L, batch.used_targets, weights), start=start)
+        own = replace(fit, batch=Batch.of(L, batch.used_targets, batch.used_weights), start=start)
         super().__init__(own, make_scheme, tol)
 
     def weights(self):

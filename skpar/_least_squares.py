@@ -38,11 +38,8 @@ class LeastSquares(SmallDescent):
         self.objective, self.start, self.moved = objective, x, False
         d = self.d = objective.d
         self.center, self.target = self._center()
-        factors = objective.batch.weights
-        if factors is not None and objective.batch.subset is not None:
-            factors = factors[objective.batch.subset]
         gram = Gram(objective, self.center, np.ones(d), self.target)
-        A = symmetric(gram.sum(None, factors, 1.0 / objective.n))
+        A = symmetric(gram.sum(None, objective.batch.used_weights, 1.0 / objective.n))
         self.usable = bool(np.all(np.abs(A) < MOST_PRODUCT))  # False for NaN
         self.weight, m, my = A[d, d], np.zeros(d), 0.0
         if objective.has_intercept and self.usable:

@@ -1,4 +1,4 @@
-"""Memory as long as the columns, kept from one fit to the next.
+"""Memory as long as the columns, or for a Hessian of them, kept from one fit to the next.
 
 The system hands out new pages one by one as they are first touched. On wide rows that takes as
 long as an epoch: 2 us for 4 KiB on a virtual machine, where reading them takes 0.2 us.

@@ -54,11 +54,10 @@ class SmallDescent:
         self.objective = objective
         self.frame, Z = rows_in_frame(objective)
         batch, d = objective.batch, objective.d
-        y, weights = batch.used_targets, batch.weights
+        y, weights = batch.used_targets, batch.used_weights
         if weights is None:
             c = np.full(objective.n, 1.0 / objective.n)
         else:
-            weights = weights if batch.subset is None else weights[batch.subset]
             used = weights > 0
             Z, y, c = Z[used], y[used], weights[used] / objective.n
         l2 = np.zeros(objective.size)

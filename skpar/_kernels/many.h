@@ -41,17 +41,7 @@ static skpar_many_f32_table skpar_many_f32 = MANY_ENTRY(f32, scalar);
 
 /* Use the level that skpar_use_level has named. */
 static void skpar_many_use(const char *level) {
-#ifdef SKPAR_X86
-    if (strcmp(level, "avx512") == 0)
-        MANY_CHOOSE(avx512);
-    else if (strcmp(level, "avx2") == 0)
-        MANY_CHOOSE(avx2);
-    else if (strcmp(level, "sse2") == 0)
-        MANY_CHOOSE(base);
-#elif defined(SKPAR_VECTORS)
-    if (strcmp(level, "scalar") != 0) MANY_CHOOSE(base);
-#endif
-    (void)level;
+    SKPAR_CHOOSE_NAMED(level, MANY_CHOOSE);
 }
 
 /* ---- vectors over the outputs ------------------------------------------------------------ */

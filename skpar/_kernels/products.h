@@ -27,17 +27,7 @@ static skpar_products_table skpar_products = PRODUCTS_ENTRY(scalar);
 
 /* Use the level that skpar_use_level has named. */
 static void skpar_products_use(const char *level) {
-#ifdef SKPAR_X86
-    if (strcmp(level, "avx512") == 0)
-        PRODUCTS_CHOOSE(avx512);
-    else if (strcmp(level, "avx2") == 0)
-        PRODUCTS_CHOOSE(avx2);
-    else if (strcmp(level, "sse2") == 0)
-        PRODUCTS_CHOOSE(base);
-#elif defined(SKPAR_VECTORS)
-    if (strcmp(level, "scalar") != 0) PRODUCTS_CHOOSE(base);
-#endif
-    (void)level;
+    SKPAR_CHOOSE_NAMED(level, PRODUCTS_CHOOSE);
 }
 
 /* One sparse row's products u_j = a z_j with z, into the upper triangle of H, pair by pair. */

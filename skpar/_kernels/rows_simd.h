@@ -271,4 +271,24 @@ SKPAR_STATIC const char *skpar_use_level(const char *limit) {
     return names[0];
 }
 
+/* choose(level) for the level that skpar_use_level has named; tables start out scalar. */
+#ifdef SKPAR_X86
+#define SKPAR_CHOOSE_NAMED(name, choose)                                                           \
+    do {                                                                                           \
+        if (strcmp(name, "avx512") == 0)                                                           \
+            choose(avx512);                                                                        \
+        else if (strcmp(name, "avx2") == 0)                                                        \
+            choose(avx2);                                                                          \
+        else if (strcmp(name, "sse2") == 0)                                                        \
+            choose(base);                                                                          \
+    } while (0)
+#elif defined(SKPAR_VECTORS)
+#define SKPAR_CHOOSE_NAMED(name, choose)                                                           \
+    do {                                                                                           \
+        if (strcmp(name, "scalar") != 0) choose(base);                                             \
+    } while (0)
+#else
+#define SKPAR_CHOOSE_NAMED(name, choose) ((void)(name))
+#endif
+
 #endif
